@@ -1,0 +1,87 @@
+"""What a long computation tells the person who waits: one line, kept up to date."""
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+_PLAIN_SECONDS = 5.0
+"""Where no terminal can redraw a line, a new one is printed this often."""
+
+
+def duration(seconds: float) -> str:
+    """A duration in words a person reads at a glance.
+
+    Args:
+        seconds: The duration.
+
+    Returns:
+        For instance `"8 s"`, `"3 min 20 s"`, `"2 h 5 min"`.
+    """
+    if not seconds < 1e6:
+        return "days"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+class Progress:
+    """One line of progress on standard error; nothing if not `enabled`.
+
+    Args:
+        enabled: Whether to print at all.
+    """
+
+    def __init__(self, *, enabled: bool):
+        self._enabled = enabled
+        self._console = Console(stderr=True)
+        self._live: Live | None = None
+        self._printed = -_PLAIN_SECONDS
+        self._last = ""
+
+    def __enter__(self) -> "Progress":
+        if self._enabled and self._console.is_terminal:
+            self._live = Live(console=self._console, refresh_per_second=4)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+        elif self._enabled and self._last:
+            self._console.print(self._last, highlight=False)
+
+    def say(self, line: str) -> None:
+        """Prints a line that stays.
+
+        Args:
+            line: The line.
+        """
+        if self._enabled:
+            self._console.print(line, highlight=False)
+
+    def update(self, line: str) -> None:
+        """Replaces the line of progress.
+
+        Args:
+            line: The new line.
+        """
+        if self._live is not None:
+            self._live.update(Text(line))
+        elif self._enabled:
+            self._last = line
+            now = time.monotonic()
+            if now - self._printed >= _PLAIN_SECONDS:
+                self._printed = now
+                self._last = ""
+                self._console.print(line, highlight=False)

@@ -1,0 +1,128 @@
+"""The commands of `ntkflow`.
+
+What is heavy is imported inside the commands, so that `ntkflow --help` answers at once
+and float64 is switched on before the first array is made.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(
+    help="Training of neural networks as coupled differential equations.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change one entry: --set model.width=256. Repeatable."),
+]
+
+
+def _fail(error: Exception) -> typer.Exit:
+    """Prints an error for a person and ends with status 2."""
+    Console(stderr=True).print(f"[red]Error:[/red] {_escape(str(error))}", style=None)
+    return typer.Exit(2)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+@app.command()
+def run(
+    experiment: Annotated[
+        str, typer.Argument(help="A built-in experiment, or a TOML file.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Directory of results; runs/NAME by default.")
+    ] = None,
+    settings: Sets = None,
+    *,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run.")
+    ] = False,
+) -> None:
+    """Simulates an experiment and writes its results and a report."""
+    from ..experiments import (
+        load_builtin,
+        override,
+        parse_experiment,
+        read_toml,
+        run_experiment,
+    )
+
+    is_file = experiment.endswith(".toml")
+    name = Path(experiment).stem if is_file else experiment
+    folder = Path("runs") / name if out is None else out
+    console = Console()
+    try:
+        tables = read_toml(experiment) if is_file else load_builtin(experiment)
+        description = parse_experiment(override(tables, settings or []), experiment)
+        _set_precision(description.precision)
+        console.print(f"{description.title}. Results: {folder}", highlight=False)
+        trajectory = run_experiment(description, folder, name=name, resume=resume)
+    except (ValueError, ModuleNotFoundError) as error:
+        raise _fail(error) from error
+    from ..plots import answers, report
+
+    page = folder / "report.html"
+    report(trajectory, page)
+    console.print()
+    for sentence in answers(trajectory.dataset):
+        console.print(f"• {_escape(sentence)}", highlight=False)
+    console.print(f"\nReport: {page.resolve()}", highlight=False, soft_wrap=True)
+    if trajectory.reason.failed:
+        raise _fail(RuntimeError(trajectory.reason.message))
+
+
+@app.command("list")
+def list_experiments() -> None:
+    """Names the built-in experiments."""
+    from ..experiments import builtin_names, load_builtin
+
+    console = Console()
+    for name in builtin_names():
+        console.print(
+            f"{name:<14}{load_builtin(name)['title']}", highlight=False, soft_wrap=True
+        )
+
+
+@app.command("report")
+def rebuild_report(
+    folder: Annotated[Path, typer.Argument(help="Directory of a run.")],
+) -> None:
+    """Builds the report again from saved results, of an unfinished run too."""
+    from ..experiments import load_results
+    from ..plots import report
+
+    try:
+        trajectory = load_results(folder)
+    except ValueError as error:
+        raise _fail(error) from error
+    page = folder / "report.html"
+    report(trajectory, page)
+    Console().print(f"Report: {page.resolve()}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def doctor() -> None:
+    """Tells what this machine computes on, how precisely and how fast."""
+    from ..experiments import diagnose
+
+    _set_precision("float64")
+    console = Console()
+    for name, value in diagnose().items():
+        console.print(f"{name:<26}{_escape(value)}", highlight=False, soft_wrap=True)
+
+
+def _set_precision(precision: str) -> None:
+    import jax
+
+    jax.config.update("jax_enable_x64", precision == "float64")

@@ -1,0 +1,91 @@
+"""Running an experiment: everything it leaves in its directory."""
+
+from pathlib import Path
+
+from ..simulate import LossBelow, Trajectory, log_times, simulate
+from ..storage import write_text
+from ._build import build_flows, build_measures, build_problem
+from ._description import Experiment
+from ._write import to_toml
+
+CHECKPOINT = "checkpoint"
+TRAJECTORY = "trajectory.zarr"
+DESCRIPTION = "experiment.toml"
+
+
+def run_experiment(
+    experiment: Experiment,
+    out: str | Path,
+    *,
+    name: str = "experiment",
+    resume: bool = False,
+    progress: bool = True,
+) -> Trajectory:
+    """Simulates an experiment and saves it.
+
+    The directory receives `experiment.toml`, the complete description; `checkpoint`,
+    readable at every moment; and at the end `trajectory.zarr`.
+
+    Args:
+        experiment: The description.
+        out: The directory.
+        name: Name of the experiment, kept among the results' attributes.
+        resume: Whether to go on with a run that the directory holds.
+        progress: Whether to report on standard error.
+
+    Returns:
+        The trajectory; a numerical failure is in its `reason`.
+
+    Raises:
+        ValueError: If the directory holds another experiment, or something asked for
+            cannot be done.
+    """
+    out = Path(out)
+    description = to_toml(experiment)
+    known = out / DESCRIPTION
+    if known.exists() and known.read_text(encoding="utf-8") != description:
+        raise ValueError(
+            f"{out} holds another experiment, described in {known}. Choose another "
+            "directory with --out, or remove this one."
+        )
+    simulation = experiment.simulation
+    problem = build_problem(experiment)
+    stop = simulation.stop_loss
+    write_text(known, description)
+    trajectory = simulate(
+        problem,
+        log_times(simulation.t_first, simulation.t_last, simulation.n_times),
+        flows=build_flows(simulation),
+        measures=build_measures(simulation),
+        rtol=simulation.rtol,
+        atol=simulation.atol,
+        events=[LossBelow(stop)] if stop > 0 else [],
+        max_steps=simulation.max_steps,
+        segment_steps=simulation.segment_steps,
+        checkpoint=out / CHECKPOINT,
+        resume=resume,
+        progress=progress,
+        throw=False,
+    )
+    trajectory.dataset.attrs |= {"experiment": name, "title": experiment.title}
+    trajectory.save(out / TRAJECTORY)
+    return trajectory
+
+
+def load_results(out: str | Path) -> Trajectory:
+    """Reads the results of an experiment, finished or not.
+
+    Args:
+        out: The directory given to `run_experiment`, or any saved trajectory.
+
+    Returns:
+        The trajectory as far as it was saved.
+
+    Raises:
+        ValueError: If the directory holds no results.
+    """  # ruff: ignore[docstring-extraneous-exception]
+    out = Path(out)
+    for name in (TRAJECTORY, CHECKPOINT):
+        if (out / name).is_dir():
+            return Trajectory.load(out / name)
+    return Trajectory.load(out)

@@ -1,0 +1,21 @@
+"""The right-hand sides: training as differential equations."""
+
+from ._base import (
+    AbstractFlow as AbstractFlow,
+    AbstractParameterFlow as AbstractParameterFlow,
+    Context as Context,
+    OutputState as OutputState,
+)
+from ._coupled import (
+    Coupled as Coupled,
+    Packed as Packed,
+    max_over_flows as max_over_flows,
+)
+from ._parameters import (
+    Gradient as Gradient,
+    Momentum as Momentum,
+    MovingParams as MovingParams,
+)
+from ._point import Point as Point
+from ._quadrature import Quadrature as Quadrature
+from ._residual import Linearized as Linearized, Residual as Residual

@@ -1,0 +1,173 @@
+"""What a flow is: a right-hand side, its initial state, and its outputs.
+
+A flow owns one entry of the coupled state, under its name. Its vector field sees the
+whole state through a `Context`, which holds what flows share: the linearization at each
+parameter flow's θ(t), the linearization at θ₀, and the constants prepared once a run.
+"""
+
+import abc
+from typing import Any, ClassVar, NamedTuple
+
+import equinox as eqx
+from equinox import AbstractClassVar, AbstractVar
+from jaxtyping import Array, Inexact
+
+from .._types import Params, Scalar
+from ..problem import Problem
+from ._point import Point
+
+
+class Context(NamedTuple):
+    """What the flows of one coupled system share at one moment.
+
+    Attributes:
+        problem: The problem.
+        points: The linearization at each parameter flow's θ(t), by flow name.
+        origin: The linearization at θ₀.
+        constants: What each flow prepared once, by flow name.
+    """
+
+    problem: Problem
+    points: dict[str, Point]
+    origin: Point
+    constants: dict[str, Any]
+
+
+class OutputState(NamedTuple):
+    """Outputs as an ODE state.
+
+    Attributes:
+        train: Training outputs, [N, K].
+        test: Test outputs, [Nt, K], or None without a test set.
+    """
+
+    train: Inexact[Array, "N K"]
+    test: Inexact[Array, "Nt K"] | None
+
+
+class AbstractFlow(eqx.Module):
+    """A right-hand side of the coupled system.
+
+    Attributes:
+        along: The name of the parameter flow whose θ(t) it reads, or None.
+        pushes: Whether it needs Jv there, not only Jᵀg.
+        reads_origin: Whether it needs the linearization at θ₀.
+    """
+
+    along: AbstractVar[str | None]
+    pushes: AbstractClassVar[bool]
+    reads_origin: AbstractVar[bool]
+
+    @property
+    @abc.abstractmethod
+    def name(self) -> str:
+        """The flow's name: its entry in the state and in the results."""
+
+    @abc.abstractmethod
+    def prepare(self, problem: Problem) -> Any:
+        """Arrays that stay constant over the whole run.
+
+        Args:
+            problem: The problem.
+
+        Returns:
+            A pytree of arrays, found again in `Context.constants`; or None.
+        """
+
+    @abc.abstractmethod
+    def init(self, problem: Problem) -> Any:
+        """The state at t = 0.
+
+        Args:
+            problem: The problem.
+
+        Returns:
+            A pytree of arrays.
+        """
+
+    @abc.abstractmethod
+    def vector_field(self, state: dict[str, Any], context: Context) -> Any:
+        """The time derivative of this flow's entry of the state.
+
+        Args:
+            state: The coupled state, by flow name.
+            context: What the flows share.
+
+        Returns:
+            A pytree of the structure of `state[self.name]`.
+        """
+
+    @abc.abstractmethod
+    def outputs(self, own: Any, context: Context) -> OutputState | None:
+        """The outputs of a saved state.
+
+        Args:
+            own: This flow's entry of a saved state.
+            context: Origin and constants; its points are empty.
+
+        Returns:
+            Training and test outputs; None for a flow that has none.
+        """
+
+
+class AbstractParameterFlow(AbstractFlow):
+    """A flow of the parameters of the network itself.
+
+    Its energy falls at the rate of its dissipation, dE/dt = −D, which is the identity
+    that the energy defect checks.
+    """
+
+    along: ClassVar[None] = None
+    pushes: ClassVar[bool] = False
+    reads_origin: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def params(self, own: Any) -> Params:
+        """θ in this flow's entry of the state.
+
+        Args:
+            own: This flow's entry of the state.
+
+        Returns:
+            The trained leaves.
+        """
+
+    @abc.abstractmethod
+    def energy(self, own: Any, problem: Problem) -> Scalar:
+        """E, in units of the loss.
+
+        Args:
+            own: This flow's entry of the state.
+            problem: The problem.
+
+        Returns:
+            A scalar.
+        """
+
+    @abc.abstractmethod
+    def dissipation(self, own: Any, problem: Problem, here: Point) -> Scalar:
+        """D = −dE/dt.
+
+        Args:
+            own: This flow's entry of the state.
+            problem: The problem.
+            here: The linearization at its θ.
+
+        Returns:
+            A scalar, in units of loss per time.
+        """
+
+    def outputs(self, own: Any, context: Context) -> OutputState:
+        """The network's outputs at a saved θ.
+
+        Args:
+            own: This flow's entry of a saved state.
+            context: What the flows share.
+
+        Returns:
+            Training and test outputs.
+        """
+        problem, params = context.problem, self.params(own)
+        x_test = problem.x_test
+        test = None if x_test is None else problem.outputs(params, x_test)
+        return OutputState(problem.outputs(params, problem.x), test)

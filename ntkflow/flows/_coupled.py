@@ -1,0 +1,194 @@
+"""Flows side by side: one state, one vector field, shared work done once."""
+
+from typing import Any, TypeAlias, final
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.tree_util as jtu
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Inexact
+
+from .._errors import unknown_name
+from .._types import Scalar
+from ..problem import Problem
+from ._base import AbstractFlow, AbstractParameterFlow, Context, OutputState
+from ._point import Point
+
+Packed: TypeAlias = dict[str, Inexact[Array, " n"]]
+"""A coupled state as a solver sees it: one vector a flow."""
+
+
+@final
+class Coupled(eqx.Module):
+    """Several flows as one system of ordinary differential equations.
+
+    The state is a dictionary, one entry a flow. Flows that read the network at the same
+    θ share one linearization of it: with a gradient flow and its residual equation, one
+    forward pass, two pullbacks and one pushforward an evaluation.
+
+    Attributes:
+        flows: The flows; a flow that runs along another comes with that other.
+
+    Verified by:
+        tests/flows/test_coupled.py::test_coupled_vector_field_equals_the_flows_on_their_own
+    """
+
+    flows: tuple[AbstractFlow, ...]
+
+    def __check_init__(self):
+        names = self.names
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(
+                    f"The flow {name!r} is given twice: a coupled system has one entry "
+                    "a name."
+                )
+        for flow in self.flows:
+            if flow.along is not None and flow.along not in names:
+                raise unknown_name(
+                    f"flow for {flow.name} to run along", flow.along, names
+                )
+
+    @property
+    def names(self) -> list[str]:
+        """The flows' names, in order."""
+        return [flow.name for flow in self.flows]
+
+    @property
+    def parameter_flows(self) -> list[AbstractParameterFlow]:
+        """The flows that move the network's own parameters, in order."""
+        return [flow for flow in self.flows if isinstance(flow, AbstractParameterFlow)]
+
+    def prepare(self, problem: Problem) -> dict[str, Any]:
+        """What stays constant over a run, computed once.
+
+        Args:
+            problem: The problem.
+
+        Returns:
+            Arrays by flow name.
+        """
+        return {flow.name: flow.prepare(problem) for flow in self.flows}
+
+    def init(self, problem: Problem) -> dict[str, Any]:
+        """The coupled state at t = 0.
+
+        Args:
+            problem: The problem.
+
+        Returns:
+            States by flow name.
+        """
+        return {flow.name: flow.init(problem) for flow in self.flows}
+
+    def pack(self, state: dict[str, Any]) -> Packed:
+        """Lays each flow's state out as one vector.
+
+        A solver works on every array of its state in turn; a network has many small
+        ones. As vectors they compile and run several times faster.
+
+        Args:
+            state: States by flow name.
+
+        Returns:
+            Vectors by flow name.
+        """
+        return {name: ravel_pytree(own)[0] for name, own in state.items()}
+
+    def unpack(self, packed: Packed, problem: Problem) -> dict[str, Any]:
+        """Undoes `pack`.
+
+        Args:
+            packed: Vectors by flow name.
+            problem: The problem.
+
+        Returns:
+            States by flow name.
+        """
+        shapes = eqx.filter_eval_shape(self.init, problem)
+        like = jtu.tree_map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+        return {n: ravel_pytree(like[n])[1](own) for n, own in packed.items()}
+
+    def origin(self, problem: Problem) -> Point:
+        """The linearization at θ₀, traced here and not inside the solver's loop.
+
+        Args:
+            problem: The problem.
+
+        Returns:
+            The point θ₀.
+        """
+        reads = any(flow.reads_origin for flow in self.flows)
+        point = Point(problem, problem.params, pushes=reads)
+        if reads:
+            point.trace()
+        return point
+
+    def vector_field(
+        self,
+        state: dict[str, Any],
+        problem: Problem,
+        constants: dict[str, Any],
+        origin: Point,
+    ) -> dict[str, Any]:
+        """The time derivative of the coupled state.
+
+        Args:
+            state: States by flow name.
+            problem: The problem.
+            constants: From `prepare`.
+            origin: From `origin`.
+
+        Returns:
+            Derivatives by flow name.
+        """
+        pushed = {flow.along for flow in self.flows if flow.pushes}
+        points = {
+            flow.name: Point(
+                problem, flow.params(state[flow.name]), pushes=flow.name in pushed
+            )
+            for flow in self.parameter_flows
+        }
+        context = Context(problem, points, origin, constants)
+        return {flow.name: flow.vector_field(state, context) for flow in self.flows}
+
+    def outputs(
+        self, state: dict[str, Any], problem: Problem, constants: dict[str, Any]
+    ) -> dict[str, OutputState]:
+        """The outputs of every flow that has some, at one saved state.
+
+        Args:
+            state: States by flow name.
+            problem: The problem.
+            constants: From `prepare`.
+
+        Returns:
+            Outputs by flow name.
+        """
+        context = Context(problem, {}, self.origin(problem), constants)
+        read = {
+            flow.name: flow.outputs(state[flow.name], context) for flow in self.flows
+        }
+        return {name: out for name, out in read.items() if out is not None}
+
+
+def max_over_flows(scaled: Packed) -> Scalar:
+    """The error norm of a coupled state: the largest root mean square over its flows.
+
+    One root mean square over the concatenated state would let the many parameters hide
+    the error of the few outputs.
+
+    Args:
+        scaled: Errors divided by their tolerances, by flow name.
+
+    Returns:
+        A scalar; a step is accepted below one.
+
+    Verified by:
+        tests/flows/test_coupled.py::test_norm_does_not_dilute_a_small_flow
+    """
+    # Double where: the derivative of the root at a zero error stays finite.
+    means = jnp.stack([jnp.mean(own**2) for own in scaled.values()])
+    positive = means > 0
+    roots = jnp.sqrt(jnp.where(positive, means, jnp.ones_like(means)))
+    return jnp.max(jnp.where(positive, roots, jnp.zeros_like(means)))

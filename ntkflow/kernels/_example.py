@@ -1,0 +1,141 @@
+"""One example's outputs as a function of the trained parameters: what every method sees."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.extend.core as jex
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree, Shaped
+
+from ntkflow._types import Params
+
+
+class Example(eqx.Module):
+    """The function (parameters, one example) -> outputs [K].
+
+    Attributes:
+        static: What `partition` left over: everything that is not trained.
+        apply: `apply(model, x)`, or None for `model(x)`.
+    """
+
+    static: PyTree
+    apply: Callable[..., Any] | None = None
+
+    def __call__(self, params: Params, x: Shaped[Array, "..."]) -> Float[Array, " K"]:
+        """Outputs of one example.
+
+        Args:
+            params: The trained leaves.
+            x: One example.
+
+        Returns:
+            The K outputs.
+        """
+        model = eqx.combine(params, self.static)
+        return model(x) if self.apply is None else self.apply(model, x)
+
+
+class Traced(NamedTuple):
+    """An example function written out by JAX, and what is read off it.
+
+    Attributes:
+        jaxpr: The program (leaves of the parameters, example) -> outputs.
+        n_outputs: K.
+        dtype: Dtype of the outputs.
+        kernel_dtype: Dtype of the kernel: float64 if an output or a trained leaf is,
+            else float32, so that half precisions accumulate in float32.
+        activations: Numbers a reverse pass through one example keeps, at most.
+    """
+
+    jaxpr: jex.ClosedJaxpr
+    n_outputs: int
+    dtype: np.dtype
+    kernel_dtype: np.dtype
+    activations: int
+
+
+def trace(example: Example, params: Params, x: Shaped[Array, "N ..."]) -> Traced:
+    """Write the function out for one example, and check that it is one we can treat.
+
+    Args:
+        example: The function.
+        params: The trained leaves.
+        x: Examples, of which the first axis is removed.
+
+    Returns:
+        The traced function.
+
+    Raises:
+        ValueError: The function fails on one example, or its output is not a real
+            array [K].
+    """
+    one = jax.ShapeDtypeStruct(x.shape[1:], x.dtype)
+    shapes = jax.eval_shape(lambda tree: tree, params)
+    if example.apply is None and not callable(eqx.combine(params, example.static)):
+        raise ValueError(
+            "The model cannot be called. Expected a callable module. Pass "
+            "apply=lambda model, x: ... to say what its outputs are."
+        )
+    try:
+        jaxpr, output = jax.make_jaxpr(lambda p, xi: example(p, xi), return_shape=True)(
+            shapes, one
+        )
+    except Exception as error:
+        raise ValueError(
+            f"The model fails on one example of shape {one.shape} and dtype "
+            f"{one.dtype}: {type(error).__name__}: {error}\nA kernel needs the outputs "
+            "of each example by itself. Give examples along the first axis of x; put "
+            "layers that couple examples or need a key (batch statistics, dropout) in "
+            "inference mode (equinox.nn.inference_mode); or pass apply=lambda model, "
+            "x: ... to say how one example is evaluated."
+        ) from error
+    _check_output(output)
+    leaves = [np.dtype(leaf.dtype) for leaf in jax.tree.leaves(params)]
+    wide = any(jnp.finfo(dtype).bits > 32 for dtype in [*leaves, output.dtype])
+    return Traced(
+        jaxpr=jaxpr,
+        n_outputs=output.shape[0],
+        dtype=np.dtype(output.dtype),
+        kernel_dtype=np.dtype("float64" if wide else "float32"),
+        activations=_activations(jaxpr.jaxpr),
+    )
+
+
+def _check_output(output: object) -> None:
+    if not isinstance(output, jax.ShapeDtypeStruct):
+        raise ValueError(
+            "The outputs of one example must be one array [K], got a structure "
+            f"{jax.tree.structure(output)}. Pass apply=lambda model, x: model(x)[0], "
+            "or whichever part the kernel is of."
+        )
+    if jnp.issubdtype(output.dtype, jnp.complexfloating):
+        raise ValueError(
+            f"The outputs are complex ({output.dtype}); kernels of complex outputs are "
+            "not defined here. Pass apply=lambda model, x: ... returning real and "
+            "imaginary parts as separate outputs."
+        )
+    if not jnp.issubdtype(output.dtype, jnp.floating):
+        raise ValueError(
+            f"The outputs have dtype {output.dtype}, which has no derivative. Return "
+            "the scores before rounding or taking an argmax."
+        )
+    if len(output.shape) != 1:
+        raise ValueError(
+            "The outputs of one example must have shape [K], got "
+            f"{list(output.shape)}. Pass apply=lambda model, x: "
+            "jax.numpy.reshape(model(x), -1)."
+        )
+
+
+def _activations(jaxpr: jex.Jaxpr) -> int:
+    total = 0
+    for equation in jaxpr.eqns:
+        total += sum(int(np.prod(out.aval.shape)) for out in equation.outvars)
+        repeats = equation.params.get("length", 1)  # of a scan; 1 elsewhere
+        total += repeats * sum(
+            _activations(inner) for inner in jex.jaxprs_in_params(equation.params)
+        )
+    return total

@@ -1,0 +1,205 @@
+"""The kernel as a linear operator that is applied without being formed."""
+
+from collections.abc import Callable
+from typing import Any, final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import lineax as lx
+import numpy as np
+from jaxtyping import Array, Float, PyTree, Shaped
+
+from ntkflow._types import Params
+from ntkflow.kernels._example import Example, trace
+from ntkflow.kernels._memory import default_max_bytes
+from ntkflow.kernels._ntk import check_examples, compute_kernels
+from ntkflow.models import partition
+
+TAGS = frozenset({lx.symmetric_tag, lx.positive_semidefinite_tag})
+
+
+@final
+class NTKOperator(lx.AbstractLinearOperator):
+    """v ↦ J (Jᵀ v) on v [N, K]: one vjp, then one jvp; neither J nor the kernel is formed.
+
+    A lineax operator, tagged symmetric and positive semidefinite, so that for instance
+    `lineax.linear_solve(operator, v, lineax.CG(...))` works. `lineax.linearise` keeps
+    the forward pass between products; `lineax.diagonal` gives the kernel's diagonal.
+
+    Attributes:
+        example: The outputs of one example.
+        params: The trained leaves.
+        x: The examples.
+        structure: Shape and dtype of what it acts on.
+
+    Source: Novak, Sohl-Dickstein & Schoenholz (2022), section 3.2 (NTK-vector
+    products).
+
+    Verified by: tests/kernels/test_operator.py::test_operator_is_the_dense_kernel
+    """
+
+    example: Example
+    params: Params
+    x: Shaped[Array, "N ..."]
+    structure: tuple[tuple[int, int], np.dtype] = eqx.field(static=True)
+
+    def __init__(
+        self,
+        model: PyTree,
+        x: Shaped[Array | np.ndarray, "N ..."],
+        *,
+        apply: Callable[..., Any] | None = None,
+        trainable: PyTree | None = None,
+    ):
+        """Checks the model on one example; nothing is computed.
+
+        Args:
+            model: An equinox module, called on one example.
+            x: The examples.
+            apply: `apply(model, x)` -> [K] for anything but `model(x)`.
+            trainable: Which leaves count, as for `ntk`.
+
+        Raises:
+            ValueError: As for `ntk`.
+        """  # noqa: DOC502
+        self.x = check_examples("x", x)
+        self.params, static = partition(model, trainable)
+        self.example = Example(static, apply)
+        traced = trace(self.example, self.params, self.x)
+        self.structure = (self.x.shape[0], traced.n_outputs), traced.dtype
+
+    def outputs(self, params: Params) -> Float[Array, "N K"]:
+        """The outputs of all examples.
+
+        Args:
+            params: The trained leaves.
+
+        Returns:
+            One row for each example.
+        """
+        return jax.vmap(lambda xi: self.example(params, xi))(self.x)
+
+    def mv(self, vector: Float[Array, "N K"]) -> Float[Array, "N K"]:
+        """The kernel times a vector.
+
+        Args:
+            vector: One number for each example and output.
+
+        Returns:
+            J Jᵀ v.
+        """
+        with jax.default_matmul_precision("highest"):
+            _, pull = jax.vjp(self.outputs, self.params)
+            (direction,) = pull(vector)
+            return jax.jvp(self.outputs, (self.params,), (direction,))[1]
+
+    def as_matrix(self) -> Float[Array, "NK NK"]:
+        """The kernel itself, by the fastest method `ntk` has.
+
+        Returns:
+            The matrix over flattened (example, output).
+        """
+        size = self.in_size()
+        return self._kernel().reshape(size, size)
+
+    def _kernel(self) -> Float[Array, "N K N K"]:
+        (kernel,) = compute_kernels(
+            self.example,
+            self.params,
+            self.x,
+            None,
+            outputs="full",
+            method="auto",
+            max_bytes=default_max_bytes(),
+            by_leaf=False,
+        )
+        return kernel.astype(self.structure[1])
+
+    def transpose(self) -> "NTKOperator":
+        """The transpose, which is the operator itself.
+
+        Returns:
+            The operator.
+        """
+        return self
+
+    def in_structure(self) -> jax.ShapeDtypeStruct:
+        """What it acts on.
+
+        Returns:
+            Shape [N, K] and the dtype of the outputs.
+        """
+        return jax.ShapeDtypeStruct(*self.structure)
+
+    def out_structure(self) -> jax.ShapeDtypeStruct:
+        """What it returns.
+
+        Returns:
+            The same as `in_structure`.
+        """
+        return self.in_structure()
+
+
+# lineax keeps its functions of an operator outside of the class, by single dispatch.
+
+
+@lx.linearise.register(NTKOperator)
+def _(operator: NTKOperator) -> lx.AbstractLinearOperator:
+    with jax.default_matmul_precision("highest"):
+        _, push = jax.linearize(operator.outputs, operator.params)
+        pull = jax.linear_transpose(push, operator.params)
+        return lx.FunctionLinearOperator(
+            lambda vector: push(*pull(vector)), operator.in_structure(), TAGS
+        )
+
+
+@lx.materialise.register(NTKOperator)
+def _(operator: NTKOperator) -> lx.AbstractLinearOperator:
+    kernel = operator._kernel()
+    return lx.PyTreeLinearOperator(kernel, operator.out_structure(), TAGS)
+
+
+@lx.diagonal.register(NTKOperator)
+def _(operator: NTKOperator) -> Float[Array, " NK"]:
+    def own(xi: Shaped[Array, "..."]) -> Float[Array, " K"]:
+        (kernel,) = compute_kernels(
+            operator.example,
+            operator.params,
+            xi[None],
+            None,
+            outputs="diagonal",
+            method="auto",
+            max_bytes=default_max_bytes(),
+            by_leaf=False,
+        )
+        return kernel[0, 0]
+
+    return jnp.ravel(jax.lax.map(own, operator.x, batch_size=64))
+
+
+@lx.tridiagonal.register(NTKOperator)
+def _(operator: NTKOperator) -> tuple[Array, Array, Array]:
+    return lx.tridiagonal(lx.MatrixLinearOperator(operator.as_matrix()))
+
+
+@lx.conj.register(NTKOperator)
+def _(operator: NTKOperator) -> NTKOperator:
+    return operator
+
+
+def _register(check: Any, answer: bool) -> None:
+    check.register(NTKOperator)(lambda operator: answer)
+
+
+for _check in (lx.is_symmetric, lx.is_positive_semidefinite):
+    _register(_check, answer=True)
+for _check in (
+    lx.is_diagonal,
+    lx.is_tridiagonal,
+    lx.has_unit_diagonal,
+    lx.is_lower_triangular,
+    lx.is_upper_triangular,
+    lx.is_negative_semidefinite,
+):
+    _register(_check, answer=False)

@@ -1,0 +1,233 @@
+"""Eigenvalues and leading eigenvectors of a kernel, dense or by restarted Lanczos."""
+
+import math
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import lineax as lx
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from matfree import decomp
+
+DENSE: Final = 512
+"""Size up to which a dense eigendecomposition is no slower than Lanczos."""
+
+CYCLES: Final = 40
+"""Restarts before Lanczos is given up."""
+
+Apply = Callable[[Float[Array, "n m"]], Float[Array, "n m"]]
+
+
+def eigenvalues(
+    kernel: Float[Array, "N K N K"] | Float[Array, "n n"],
+) -> Float[Array, " M"]:
+    """All eigenvalues of a symmetric kernel, by a dense solve.
+
+    Args:
+        kernel: A full kernel, read as a matrix over (example, output), or a matrix.
+
+    Returns:
+        The eigenvalues, largest first.
+
+    Verified by: tests/kernels/test_spectrum.py::test_eigenvalues_match_numpy
+    """
+    return jnp.linalg.eigvalsh(as_square(kernel))[::-1]
+
+
+def top_eigenpairs(
+    kernel: Float[Array, "N K N K"] | Float[Array, "n n"] | lx.AbstractLinearOperator,
+    k: int,
+    *,
+    key: PRNGKeyArray,
+) -> tuple[Float[Array, " k"], Float[Array, "n k"]]:
+    """The k largest eigenvalues of a symmetric kernel, and their eigenvectors.
+
+    Small kernels, and those of which a large part of the spectrum is wanted, are solved
+    densely. Otherwise Lanczos with full reorthogonalization is restarted, each time
+    orthogonally to the eigenvectors at hand, until every residual ‖Av − λv‖ is at
+    round-off and a fresh random start finds nothing larger, so that eigenvalues of
+    several dimensions are found as often as they occur. Should that not happen within
+    40 restarts, a matrix is solved densely. The same key gives the same result. Not
+    differentiable in reverse unless dense.
+
+    Args:
+        kernel: A full kernel, read as a matrix over (example, output); a matrix; or a
+            symmetric lineax operator on one array.
+        k: How many, at most the size of the matrix.
+        key: Key of the random starting vectors.
+
+    Returns:
+        The eigenvalues, largest first, and unit eigenvectors as columns, over flattened
+        (example, output).
+
+    Raises:
+        ValueError: k is not between 1 and the size, or the operator is not symmetric.
+
+    Source: Lanczos (1950); Wu & Simon (2000), algorithm 2 (thick restart).
+
+    Verified by: tests/kernels/test_spectrum.py::test_top_eigenpairs_match_numpy
+    """
+    if isinstance(kernel, lx.AbstractLinearOperator):
+        if not lx.is_symmetric(kernel):
+            raise ValueError(
+                "top_eigenpairs needs a symmetric operator. Tag it with "
+                "lineax.symmetric_tag if it is one."
+            )
+        size, dtype = kernel.in_size(), kernel.in_structure().dtype
+    else:
+        kernel = as_square(kernel)
+        size, dtype = kernel.shape[0], kernel.dtype
+    if not 1 <= k <= size:
+        raise ValueError(f"k must be between 1 and the size {size}, got {k}.")
+    with jax.default_matmul_precision("highest"):
+        if size <= DENSE or 4 * k > size:
+            matrix = kernel if isinstance(kernel, Array) else kernel.as_matrix()
+            return _dense(matrix, k)
+        state = _lanczos(_apply(kernel), size, k, dtype, key)
+        if isinstance(kernel, Array):
+            return _or_dense(kernel, state)
+        values = eqx.error_if(
+            state.values,
+            ~state.settled,
+            f"Lanczos found no {k} leading eigenpairs within {CYCLES} restarts: the "
+            "spectrum is too flat. Ask for fewer, or give the kernel as a matrix.",
+        )
+        return values, state.vectors
+
+
+def as_square(
+    kernel: Float[Array, "N K N K"] | Float[Array, "n n"],
+) -> Float[Array, "NK NK"]:
+    """A kernel as a matrix over flattened (example, output).
+
+    Args:
+        kernel: A full kernel or a matrix.
+
+    Returns:
+        The matrix.
+
+    Raises:
+        ValueError: The shape is neither [N, K, N, K] nor [n, n].
+    """
+    shape = kernel.shape
+    half = len(shape) // 2
+    if len(shape) not in {2, 4} or shape[:half] != shape[half:]:
+        raise ValueError(
+            f"Expected a full kernel [N, K, N, K] or a matrix [n, n], got {shape}. A "
+            "diagonal kernel has one matrix an output: kernel[:, :, k]."
+        )
+    size = math.prod(shape[:half])
+    return kernel.reshape(size, size)
+
+
+class _State(NamedTuple):
+    """The eigenpairs at hand.
+
+    Attributes:
+        values: Ritz values, largest first.
+        vectors: Ritz vectors as columns; zero before the first cycle.
+        residuals: A v − λ v as columns.
+        cycle: Restarts so far.
+        converged: Whether every residual is at round-off.
+        settled: Whether, moreover, a random start has found nothing larger.
+    """
+
+    values: Float[Array, " k"]
+    vectors: Float[Array, "n k"]
+    residuals: Float[Array, "n k"]
+    cycle: Int[Array, ""]
+    converged: Bool[Array, ""]
+    settled: Bool[Array, ""]
+
+
+def _dense(
+    matrix: Float[Array, "n n"], k: int
+) -> tuple[Float[Array, " k"], Float[Array, "n k"]]:
+    values, vectors = jnp.linalg.eigh(matrix)
+    return values[::-1][:k], vectors[:, ::-1][:, :k]
+
+
+def _or_dense(
+    matrix: Float[Array, "n n"], state: _State
+) -> tuple[Float[Array, " k"], Float[Array, "n k"]]:
+    """The eigenpairs at hand, or those of a dense solve if they have not settled."""
+
+    # A loop of at most one turn: under vmap a `cond` would always solve densely.
+    def solve(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        values, vectors = _dense(matrix, carry[1].shape[0])
+        return jnp.asarray(True), values, vectors
+
+    start = (state.settled, state.values, state.vectors)
+    _, values, vectors = jax.lax.while_loop(lambda carry: ~carry[0], solve, start)
+    return values, vectors
+
+
+def _apply(kernel: Float[Array, "n n"] | lx.AbstractLinearOperator) -> Apply:
+    if isinstance(kernel, Array):
+        return lambda block: kernel @ block
+    shape = kernel.in_structure().shape
+    linear = lx.linearise(kernel)
+    return jax.vmap(
+        lambda v: jnp.ravel(linear.mv(v.reshape(shape))), in_axes=1, out_axes=1
+    )
+
+
+def _lanczos(
+    apply: Apply, size: int, k: int, dtype: jnp.dtype, key: PRNGKeyArray
+) -> _State:
+    n_vectors = min(2 * k + 16, size - k)
+    decompose = decomp.tridiag_sym(n_vectors, reortho="full", custom_vjp=False)
+    tolerance = 16 * math.sqrt(size) * float(jnp.finfo(dtype).eps)
+
+    def cycle(state: _State) -> _State:
+        def project(v: Float[Array, " n"]) -> Float[Array, " n"]:
+            return v - state.vectors @ (state.vectors.T @ v)
+
+        def deflated(v: Float[Array, " n"]) -> Float[Array, " n"]:
+            return project(apply(project(v)[:, None])[:, 0])
+
+        start_key, spare_key = jax.random.split(jax.random.fold_in(key, state.cycle))
+        lengths = jnp.linalg.norm(state.residuals, axis=0)
+        # A residual continues the old Krylov space. Once all have converged, a random
+        # start looks for copies of multiple eigenvalues which that space cannot hold.
+        start = jnp.where(
+            state.converged,
+            project(jax.random.normal(start_key, (size,), dtype)),
+            state.residuals[:, jnp.argmax(lengths)],
+        )
+        krylov = decompose(deflated, start).Q_tall.T
+        # A Krylov space that closes early leaves vectors of length zero over zero.
+        spare = jax.random.normal(spare_key, krylov.shape, dtype)
+        found = jnp.all(jnp.isfinite(krylov), axis=0, keepdims=True)
+        krylov = jnp.where(found, krylov, spare)
+        basis, _ = jnp.linalg.qr(jnp.concatenate([krylov, state.vectors], axis=1))
+        image = apply(basis)
+        small = basis.T @ image
+        values, weights = _dense(0.5 * (small + small.T), k)
+        vectors = basis @ weights
+        residuals = image @ weights - vectors * values[None, :]
+        scale = tolerance * jnp.max(jnp.abs(values))
+        converged = jnp.all(jnp.linalg.norm(residuals, axis=0) <= scale)
+        kept = jnp.all(jnp.abs(values - state.values) <= scale)
+        return _State(
+            values=values,
+            vectors=vectors,
+            residuals=residuals,
+            cycle=state.cycle + 1,
+            converged=converged,
+            settled=state.converged & converged & kept,
+        )
+
+    start = _State(
+        values=jnp.full((k,), -jnp.inf, dtype),
+        vectors=jnp.zeros((size, k), dtype),
+        residuals=jnp.zeros((size, k), dtype),
+        cycle=jnp.asarray(0),
+        converged=jnp.asarray(True),  # so that the first start is random
+        settled=jnp.asarray(False),
+    )
+    return jax.lax.while_loop(
+        lambda state: ~state.settled & (state.cycle < CYCLES), cycle, start
+    )

@@ -1,0 +1,269 @@
+"""A kernel, tile by tile, within a stated memory.
+
+A method gives two functions: `features` reduces some examples to arrays with the
+examples first, `contract` turns two of these into a block of the kernel. Features are
+made once and kept if those of all examples fit, else again for every tile. A kernel
+that is not too small is swept tile by tile; of a symmetric one, one of each two
+mirrored tiles is computed. The last tile begins early enough to be whole and overlaps
+the one before, so that nothing is padded.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from ntkflow.kernels._layouts import AbstractLayout
+from ntkflow.kernels._methods import Request
+
+Features = Any
+"""Arrays whose first axis is the example."""
+Kernels = tuple[Array, ...]
+
+CACHED: Final = 2**19
+"""Bytes of a block on a CPU: its sums over leaves should stay in the cache. Measured
+best, within noise, between half and twice this."""
+
+
+class Cost(NamedTuple):
+    """Bytes of working memory, result apart.
+
+    Attributes:
+        example: What the features of one example take.
+        work: What making them takes besides.
+        pair: What contracting one pair of examples takes.
+    """
+
+    example: int
+    work: int
+    pair: int
+
+
+class Tiling(NamedTuple):
+    """How the examples are cut.
+
+    Attributes:
+        rows: Examples in a tile along the rows.
+        columns: Examples in a tile along the columns.
+        chunk: Examples whose features are made at once.
+        kept: Whether the features of all examples are kept.
+    """
+
+    rows: int
+    columns: int
+    chunk: int
+    kept: bool
+
+
+def plan_tiles(request: Request, cost: Cost, method: str) -> Tiling:
+    """Cut the examples so that working memory keeps within the bound.
+
+    Args:
+        request: What is to be computed.
+        cost: What features and pairs take.
+        method: Name of the method, for the error.
+
+    Returns:
+        The tiling; tiles of one kind are nearly equal.
+
+    Raises:
+        ValueError: A tile of one example is over the bound.
+    """
+    n1, n2, bound = request.n1, request.n2, request.max_bytes
+    n_kept = n1 if request.x2 is None else n1 + n2
+
+    def needed(size: int, chunk: int, kept: bool) -> int:
+        rows, columns = min(size, n1), min(size, n2)
+        examples = n_kept if kept else rows + columns
+        held = examples * cost.example + chunk * cost.work
+        return held + rows * columns * cost.pair
+
+    if needed(1, 1, kept=False) > bound:
+        raise ValueError(
+            f"max_bytes={bound:,} is too small for method {method!r}: a single pair of "
+            f"examples needs about {needed(1, 1, kept=False):,} bytes. Raise max_bytes, "
+            "or use method='vector_products', which forms no Jacobian."
+        )
+    most = max(n1, n2)
+    kept = needed(1, 1, kept=True) <= bound
+    if kept:
+        size = _largest(most, lambda n: needed(n, 1, kept=True) <= bound)
+        size = _balanced(request, min(size, _preferred(request)))
+        chunk = _largest(most, lambda n: needed(size, n, kept=True) <= bound)
+    else:
+        size = _largest(most, lambda n: needed(n, n, kept=False) <= bound)
+        size = _balanced(request, size)
+        chunk = size
+    return Tiling(min(size, n1), min(size, n2), chunk, kept)
+
+
+def _preferred(request: Request) -> int:
+    """The tile that is fastest where memory is no matter."""
+    if jax.default_backend() != "cpu":
+        return max(request.n1, request.n2)  # one large product keeps a GPU busy
+    return max(1, math.isqrt(CACHED // (request.pairs * request.dtype.itemsize)))
+
+
+def _largest(most: int, fits: Callable[[int], bool]) -> int:
+    """The largest number up to `most` that fits, given that 1 does."""
+    low, high = 1, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low
+
+
+def _balanced(request: Request, size: int) -> int:
+    """The same number of tiles or one more, of nearly equal size."""
+    total = max(request.n1, request.n2)
+    count = math.ceil(total / size)
+    if request.x2 is None and count % 2 == 0:
+        count += 1  # half a circle of an odd number of tiles meets no pair twice
+    return math.ceil(total / count)
+
+
+def compute_tiles(
+    request: Request,
+    features: Callable[[Array], Features],
+    contract: Callable[[Features, Features], Kernels],
+    tiling: Tiling,
+) -> Kernels:
+    """Compute kernels from features.
+
+    Args:
+        request: What is to be computed.
+        features: Examples -> features.
+        contract: Features of two sets of examples -> blocks of the kernels.
+        tiling: How the examples are cut.
+
+    Returns:
+        The kernels.
+    """
+    # Reverse differentiation would otherwise keep what every tile went through.
+    make, block = jax.checkpoint(features), jax.checkpoint(contract)
+    rows = _cut(request.x1, tiling.rows, make, tiling)
+    symmetric = request.x2 is None
+    columns = rows if symmetric else _cut(request.x2, tiling.columns, make, tiling)
+    sweep = _Sweep(request.layout, rows, columns, block)
+    if rows.count == columns.count == 1:
+        kernels = contract(rows.at(0), columns.at(0))
+        if symmetric:
+            return tuple(request.layout.symmetrize(kernel) for kernel in kernels)
+        return kernels
+    shape = request.layout.shape(request.n1, request.n2, request.traced.n_outputs)
+    start = tuple(jnp.zeros(shape, request.dtype) for _ in range(sweep.n_kernels()))
+    return sweep.symmetric(start) if symmetric else sweep.cross(start)
+
+
+class _Tiles(NamedTuple):
+    """Examples, or features already made of them, cut into tiles of one size."""
+
+    size: int
+    total: int
+    values: Any
+    make: Callable[[Any], Features]
+
+    @property
+    def count(self) -> int:
+        return math.ceil(self.total / self.size)
+
+    def begin(self, index: Int[Array, ""] | int) -> Int[Array, ""]:
+        return jnp.minimum(jnp.asarray(index) * self.size, self.total - self.size)
+
+    def at(self, index: Int[Array, ""] | int) -> Features:
+        if self.count == 1:
+            return self.make(self.values)
+        start = self.begin(index)
+        return self.make(
+            jax.tree.map(
+                lambda v: jax.lax.dynamic_slice_in_dim(v, start, self.size), self.values
+            )
+        )
+
+
+def _cut(
+    x: Array, size: int, make: Callable[[Array], Features], tiling: Tiling
+) -> _Tiles:
+    if not tiling.kept:
+        return _Tiles(size, x.shape[0], x, make)
+    if tiling.chunk >= x.shape[0]:
+        values = make(x)
+    else:
+        values = jax.lax.map(
+            lambda xi: jax.tree.map(lambda v: v[0], make(xi[None])),
+            x,
+            batch_size=tiling.chunk,
+        )
+    return _Tiles(size, x.shape[0], values, lambda tile: tile)
+
+
+class _Sweep(NamedTuple):
+    """Two sets of tiles and how a block is made of one of each."""
+
+    layout: AbstractLayout
+    rows: _Tiles
+    columns: _Tiles
+    contract: Callable[[Features, Features], Kernels]
+
+    def n_kernels(self) -> int:
+        """How many kernels a block consists of."""
+        blocks = jax.eval_shape(
+            lambda: self.contract(self.rows.at(0), self.columns.at(0))
+        )
+        return len(blocks)
+
+    def cross(self, start: Kernels) -> Kernels:
+        """Every tile of a kernel between two sets of examples."""
+
+        def row(kernels: Kernels, i: Array) -> tuple[Kernels, None]:
+            first = self.rows.at(i)
+
+            def cell(kernels: Kernels, j: Array) -> tuple[Kernels, None]:
+                blocks = self.contract(first, self.columns.at(j))
+                corner = self.layout.start(self.rows.begin(i), self.columns.begin(j))
+                return _put(kernels, blocks, corner), None
+
+            return jax.lax.scan(cell, kernels, jnp.arange(self.columns.count))
+
+        return jax.lax.scan(row, start, jnp.arange(self.rows.count))[0]
+
+    def symmetric(self, start: Kernels) -> Kernels:
+        """One of each two mirrored tiles, written to both places.
+
+        Row i meets columns i, i+1, ... around half the circle, so that every row has
+        as many cells and the scan is rectangular. The diagonal block of the last,
+        overlapping, tile is the last to be written: the only entries whose two mirrored
+        writes could differ by round-off lie inside it.
+        """
+        count = self.rows.count
+
+        def row(kernels: Kernels, i: Array) -> tuple[Kernels, None]:
+            first = self.rows.at(i)
+
+            def cell(kernels: Kernels, ahead: Array) -> tuple[Kernels, None]:
+                j = (i + ahead) % count
+                blocks = tuple(
+                    jnp.where(ahead == 0, self.layout.symmetrize(block), block)
+                    for block in self.contract(first, self.columns.at(j))
+                )
+                mirrored = tuple(self.layout.transpose(block) for block in blocks)
+                begin, end = self.rows.begin(i), self.columns.begin(j)
+                kernels = _put(kernels, blocks, self.layout.start(begin, end))
+                kernels = _put(kernels, mirrored, self.layout.start(end, begin))
+                return kernels, None
+
+            return jax.lax.scan(cell, kernels, jnp.arange(count // 2, -1, -1))
+
+        return jax.lax.scan(row, start, jnp.arange(count))[0]
+
+
+def _put(kernels: Kernels, blocks: Kernels, corner: tuple[Array | int, ...]) -> Kernels:
+    # Index arrays must agree in dtype under strict promotion.
+    where = tuple(jnp.asarray(index, jnp.int32) for index in corner)
+    return tuple(
+        jax.lax.dynamic_update_slice(kernel, block, where)
+        for kernel, block in zip(kernels, blocks, strict=True)
+    )

@@ -1,0 +1,114 @@
+"""Columns of the kernel by a reverse and a forward pass, without any Jacobian."""
+
+import math
+from typing import final
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Shaped
+
+from ntkflow._types import Params
+from ntkflow.kernels._methods import AbstractMethod, Request
+
+
+@final
+class VectorProducts(AbstractMethod):
+    """J (Jᵀ e) for every unit vector e: one vjp, then one jvp over all examples.
+
+    Needs memory for the parameters and for one forward pass over the rows, never for
+    J; costs N2·K forward passes over the rows.
+
+    Source: Novak, Sohl-Dickstein & Schoenholz (2022), section 3.2 (NTK-vector
+    products).
+
+    Verified by: tests/kernels/test_ntk.py::test_methods_match_a_loop_over_everything
+    """
+
+    name = "vector_products"
+
+    def __call__(self, request: Request) -> tuple[Float[Array, "..."], ...]:
+        """Compute a kernel.
+
+        Args:
+            request: What is to be computed.
+
+        Returns:
+            One kernel; or one for each trained leaf, if they were asked for.
+        """
+        example, params, x1 = request.example, request.params, request.x1
+        x2 = x1 if request.x2 is None else request.x2
+        n_outputs = request.traced.n_outputs
+        _, push = jax.linearize(
+            lambda p: jax.vmap(lambda xi: example(p, xi))(x1), params
+        )
+
+        def columns(
+            xj: Shaped[Array, "..."], e: Float[Array, " K"]
+        ) -> tuple[Float[Array, "N1 K"], ...]:
+            _, pull = jax.vjp(lambda p: example(p, xj), params)
+            (gradient,) = pull(e)
+            parts = _by_leaf(gradient) if request.by_leaf else [gradient]
+            return tuple(push(part).astype(request.dtype) for part in parts)
+
+        def of_example(xj: Shaped[Array, "..."]) -> tuple[Float[Array, "..."], ...]:
+            basis = jnp.eye(n_outputs, dtype=request.traced.dtype)
+            kernels = jax.vmap(lambda e: columns(xj, e))(basis)  # each [K, N1, K]
+            return tuple(_keep(request.layout.name, kernel) for kernel in kernels)
+
+        rows = jax.lax.map(of_example, x2, batch_size=self.batch(request))
+        # The mapped axis, the columns' examples, leads.
+        kernels = tuple(_order(request.layout.name, kernel) for kernel in rows)
+        if request.x2 is None:
+            return tuple(request.layout.symmetrize(kernel) for kernel in kernels)
+        return kernels
+
+    def batch(self, request: Request) -> int:
+        """Examples whose columns are computed at once.
+
+        Args:
+            request: What is to be computed.
+
+        Returns:
+            As many as the memory bound allows, at least one.
+
+        Raises:
+            ValueError: One is too many.
+        """
+        leaves = jax.tree.leaves(request.params)
+        numbers = sum(math.prod(leaf.shape) for leaf in leaves)
+        forward = request.n1 * request.traced.activations
+        size = request.dtype.itemsize
+        fixed = forward * size
+        each = request.traced.n_outputs * (2 * numbers + forward) * size
+        if fixed + each > request.max_bytes:
+            raise ValueError(
+                f"max_bytes={request.max_bytes:,} is too small for method "
+                f"{self.name!r}: the columns of a single example need about "
+                f"{fixed + each:,} bytes. Raise max_bytes."
+            )
+        return min(request.n2, (request.max_bytes - fixed) // each)
+
+
+def _by_leaf(gradient: Params) -> list[Params]:
+    """The gradient with all leaves but one set to zero, once for each leaf."""
+    leaves, structure = jax.tree.flatten(gradient)
+    return [
+        jax.tree.unflatten(
+            structure,
+            [g if i == kept else jnp.zeros_like(g) for i, g in enumerate(leaves)],
+        )
+        for kept in range(len(leaves))
+    ]
+
+
+def _keep(layout: str, kernel: Float[Array, "K N1 K"]) -> Float[Array, "..."]:
+    if layout == "full":
+        return kernel
+    diagonal = jnp.diagonal(kernel, axis1=0, axis2=2)  # [N1, K]
+    return diagonal if layout == "diagonal" else jnp.sum(diagonal, axis=1)
+
+
+def _order(layout: str, kernel: Float[Array, "..."]) -> Float[Array, "..."]:
+    if layout == "full":  # [N2, K2, N1, K1]
+        return jnp.transpose(kernel, (2, 3, 0, 1))
+    return jnp.swapaxes(kernel, 0, 1)

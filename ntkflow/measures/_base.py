@@ -1,0 +1,134 @@
+"""What a measure is: a pure function of one saved moment.
+
+A measure names by strings the shared quantities it needs. `simulate` computes each of
+them once a save time, whatever the number of measures that read it, and hands them over
+in a `Snapshot`.
+"""
+
+import abc
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import equinox as eqx
+from equinox import AbstractClassVar
+from jaxtyping import Array, Inexact
+
+from .._types import Params, Scalar
+from ..problem import Problem
+
+SHARED = frozenset({"kernel", "velocity", "linearized", "quadrature"})
+"""The shared quantities a measure may ask for."""
+
+
+class Snapshot(eqx.Module):
+    """One saved moment of the first parameter flow: all that a measure may read.
+
+    Attributes:
+        time: Training time.
+        problem: The problem.
+        params: θ_t.
+        params0: θ₀.
+        f_train: The network's training outputs.
+        f_test: Its test outputs, or None without a test set.
+        energy: The flow's energy in units of the loss (L itself for gradient flow).
+        kernel: Θ_t(X, X), if a measure needs `"kernel"` or `"velocity"`.
+        kernel0: Θ₀(X, X), likewise.
+        velocity: dΘ/dt along the gradient flow, if a measure needs `"velocity"`.
+        linearized: Training outputs of the linearized flow, if needed and simulated.
+        linearized_test: Its test outputs, likewise.
+        quadrature: The dissipated energy since t = 0 (c∫‖∇L‖²dt for gradient flow), if
+            needed.
+    """
+
+    time: Scalar
+    problem: Problem
+    params: Params
+    params0: Params
+    f_train: Inexact[Array, "N K"]
+    f_test: Inexact[Array, "Nt K"] | None
+    energy: Scalar
+    kernel: Inexact[Array, "N K N K"] | None = None
+    kernel0: Inexact[Array, "N K N K"] | None = None
+    velocity: Inexact[Array, "N K N K"] | None = None
+    linearized: Inexact[Array, "N K"] | None = None
+    linearized_test: Inexact[Array, "Nt K"] | None = None
+    quadrature: Scalar | None = None
+
+
+@dataclass(frozen=True)
+class Variable:
+    """How one array of a measure appears in the results.
+
+    Attributes:
+        dims: Its dimensions, without time.
+        long_name: What it is, in words.
+        units: Its units; `"1"` for a pure number.
+        coords: Labels of dimensions that are not mere indices.
+        over_time: Whether it is read at every save time, or once, at t = 0.
+    """
+
+    dims: tuple[str, ...]
+    long_name: str
+    units: str = "1"
+    coords: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    over_time: bool = True
+
+
+class AbstractMeasure(eqx.Module):
+    """A quantity read off a saved moment.
+
+    Attributes:
+        needs: The shared quantities it reads, a subset of `SHARED`.
+    """
+
+    needs: AbstractClassVar[frozenset[str]]
+
+    @abc.abstractmethod
+    def prepare(self, first: Snapshot) -> Any:
+        """What is fixed at t = 0: a basis, a norm.
+
+        Args:
+            first: The moment t = 0.
+
+        Returns:
+            A pytree of arrays, or None.
+        """
+
+    @abc.abstractmethod
+    def __call__(self, now: Snapshot, prepared: Any) -> dict[str, Array]:
+        """Reads the measure; traced.
+
+        Args:
+            now: The moment.
+            prepared: From `prepare`.
+
+        Returns:
+            One array for every name of `variables` (those not over time: only at the
+            first reading are they kept).
+        """
+
+    @abc.abstractmethod
+    def variables(self, problem: Problem) -> dict[str, Variable]:
+        """The names it writes, and how they appear in the results.
+
+        Args:
+            problem: The problem.
+
+        Returns:
+            Variables by name.
+
+        Raises:
+            ValueError: If the measure makes no sense for the problem.
+        """
+
+    @abc.abstractmethod
+    def flops(self, problem: Problem) -> float:
+        """Arithmetic a reading costs beyond the shared quantities.
+
+        Args:
+            problem: The problem.
+
+        Returns:
+            Floating-point operations, an estimate.
+        """

@@ -1,0 +1,67 @@
+"""What the measures that solve for eigenvalues share: their count, key and cost."""
+
+import jax
+from jaxtyping import PRNGKeyArray
+
+from ..problem import Problem
+
+_LANCZOS_PRODUCTS = 100
+"""Matrix-vector products a partial eigen-solve is reckoned at, whatever its count."""
+
+
+def fixed_key() -> PRNGKeyArray:
+    """The key of every Lanczos start vector.
+
+    One key for all moments and runs: a measure is a function of the moment alone.
+
+    Returns:
+        A constant key.
+    """
+    return jax.random.key(0)
+
+
+def check_modes(owner: str, k: int | None, problem: Problem | None = None) -> None:
+    """Refuses a number of modes that no kernel, or not this problem's, has.
+
+    Args:
+        owner: The measure, as named in the message.
+        k: The number asked for; None is all of them.
+        problem: The problem, where it is known.
+
+    Raises:
+        ValueError: If k is no positive integer, or more than N·K.
+    """
+    if k is None:
+        return
+    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+        raise ValueError(
+            f"{owner}: `k` must be a positive integer, or None for all, got {k!r}."
+        )
+    if problem is not None and k > problem.n_examples * problem.n_outputs:
+        size = problem.n_examples * problem.n_outputs
+        raise ValueError(
+            f"{owner} asks for {k} modes, but the kernel of {problem.n_examples} "
+            f"examples and {problem.n_outputs} outputs has {size}. Use k={size} or "
+            "less, or k=None for all."
+        )
+
+
+def eigen_flops(problem: Problem, k: int | None, *, vectors: bool) -> float:
+    """Arithmetic of an eigen-solve of the kernel.
+
+    Args:
+        problem: The problem.
+        k: How many eigenvalues; None for all.
+        vectors: Whether eigenvectors are wanted too.
+
+    Returns:
+        Floating-point operations: for a dense solve the classical counts, 4/3·n³
+        without and 9·n³ with vectors; else a fixed number of matrix-vector products.
+
+    Source: Golub & Van Loan (2013), section 8.3.
+    """
+    size = float(problem.n_examples * problem.n_outputs)
+    dense = (9.0 if vectors else 4.0 / 3.0) * size**3
+    if k is None:
+        return dense
+    return min(9.0 * size**3, 2.0 * _LANCZOS_PRODUCTS * size**2)

@@ -1,0 +1,100 @@
+"""What a run says, in sentences; every number can be recomputed from the dataset.
+
+A sentence whose numbers are missing is left out. Of an ensemble every number is the
+median over seeds of that number.
+"""
+
+import xarray as xr
+
+from ._answers_kernel import say_directions, say_motion
+from ._answers_picture import gap_in_short, largest_gap, say_picture, say_trust
+from ._answers_training import say_training
+from ._numbers import last, peak
+from ._read import Run, dataset_of, has, median, read
+from ._words import known, percent, share
+
+_LAZY = 0.1
+"""A rule of thumb: below it a relative change counts as small."""
+
+
+def answers(run: Run) -> list[str]:
+    """What the run says about the motion of the kernel, in sentences.
+
+    Args:
+        run: A run or its dataset.
+
+    Returns:
+        Sentences, in the order of the questions: what was simulated; how far the kernel
+        moved, and when; in which directions; how wrong the constant-kernel picture was;
+        how far the numbers can be trusted.
+
+    Verified by:
+        tests/plots/test_answers.py::test_numbers_in_the_answers_are_those_of_the_dataset
+    """
+    dataset = dataset_of(run)
+    return [s for said in answers_by_question(dataset).values() for s in said]
+
+
+def answers_by_question(dataset: xr.Dataset) -> dict[str, list[str]]:
+    """The answers under the question each belongs to.
+
+    Args:
+        dataset: The dataset.
+
+    Returns:
+        Sentences by question; questions without an answer are left out.
+    """
+    found = {"What was simulated?": say_training(dataset)}
+    if dataset.sizes.get("time", 0) > 0:
+        found |= {
+            "How far did the kernel move, and when?": say_motion(dataset),
+            "In which directions?": say_directions(dataset),
+            "How wrong was the constant-kernel picture?": say_picture(dataset)
+            + _say_regime(dataset),
+            "How far can the numbers be trusted?": say_trust(dataset),
+        }
+    return {question: said for question, said in found.items() if said}
+
+
+def headline(dataset: xr.Dataset) -> str:
+    """The two numbers a run is made for, in one sentence.
+
+    Args:
+        dataset: The dataset.
+
+    Returns:
+        The sentence; empty if neither number is known.
+    """
+    drift, gap = _last_drift(dataset), gap_in_short(dataset)
+    parts = []
+    if known(drift):
+        parts.append(f"the kernel moved by {share(drift)} its initial size")
+    if gap:
+        parts.append(f"holding it constant {gap}")
+    text = "; ".join(parts)
+    return text[:1].upper() + text[1:]
+
+
+def _last_drift(dataset: xr.Dataset) -> float:
+    if not has(dataset, "kernel_drift"):
+        return float("nan")
+    return float(median(last(read(dataset, "kernel_drift"))))
+
+
+def _say_regime(dataset: xr.Dataset) -> list[str]:
+    if not has(dataset, "kernel_drift"):
+        return []
+    drift = float(median(peak(read(dataset, "kernel_drift"))))
+    gap = largest_gap(dataset)
+    if not known(drift, gap):
+        return []
+    rule = f"By the rule of thumb that calls changes under {percent(_LAZY)} small"
+    if max(drift, gap) < _LAZY:
+        verdict = "this is lazy training: the constant kernel describes it"
+    elif min(drift, gap) >= _LAZY:
+        verdict = "this is not lazy training: the kernel moved, and it mattered"
+    elif drift >= _LAZY:
+        verdict = "the kernel moved, but that mattered little for the training outputs"
+    else:
+        verdict = "the kernel hardly moved, yet that mattered for the training outputs"
+    return [f"{rule}, {verdict}."]

@@ -1,0 +1,238 @@
+"""How far the kernel moved, when, and in which directions, in sentences."""
+
+import numpy as np
+import xarray as xr
+
+from ._answers_training import measured_flow
+from ._numbers import (
+    first,
+    first_time,
+    half_time,
+    last,
+    last_time,
+    peak,
+    peak_time,
+    value_at,
+)
+from ._read import Series, has, median, quantiles, read, times_of
+from ._words import known, moved, number, ordinal, percent, share
+
+_NOTICEABLE = 0.05
+"""A peak above the end by less than this part is not worth a clause."""
+
+_STILL = 1e-8
+"""A drift below this may be round-off, of which no half is worth a time."""
+
+_SLIGHT = 0.005
+"""A change of alignment, which lies between 0 and 1, that is hardly one."""
+
+_TOP = 10
+_NEGLIGIBLE = 1e-10
+"""Eigenvalues below this part of the largest are round-off; they grow by nothing."""
+
+
+def say_motion(dataset: xr.Dataset) -> list[str]:
+    """How far the kernel moved, and when.
+
+    Args:
+        dataset: The dataset.
+
+    Returns:
+        Sentences.
+    """
+    return [*_say_drift(dataset), *_say_angle(dataset), *_say_speed(dataset)]
+
+
+def say_directions(dataset: xr.Dataset) -> list[str]:
+    """Whether it turned to the targets, which eigenvalues grew, which arrays moved.
+
+    Args:
+        dataset: The dataset.
+
+    Returns:
+        Sentences.
+    """
+    return [
+        *_say_alignment(dataset),
+        *_say_spectrum(dataset),
+        *_say_rank(dataset),
+        *_say_layers(dataset),
+    ]
+
+
+def _say_drift(dataset: xr.Dataset) -> list[str]:
+    if not has(dataset, "kernel_drift"):
+        return []
+    drift, times = read(dataset, "kernel_drift"), times_of(dataset)
+    end, top = float(median(last(drift))), float(median(peak(drift)))
+    at = number(float(median(last_time(drift, times))))
+    if top == 0:
+        return [f"The kernel did not move at all up to t = {at}."]
+    text = (
+        f"By t = {at} the kernel had moved by {share(end)} its initial size"
+        f"{_band(last(drift))}"
+    )
+    halves = half_time(drift, times)
+    half = float(median(halves))
+    if np.isfinite(drift).sum(axis=1).max() > 1 and end > _STILL:
+        if half == float(median(first_time(drift, times))):
+            text += (
+                f"; at least half of that by the first save time, t = {number(half)}"
+            )
+        else:
+            text += f"; half of that by t = {number(half)}"
+        text += _loss_clause(dataset, halves)
+    said = [f"{text}."]
+    if top > (1 + _NOTICEABLE) * end:
+        when = number(float(median(peak_time(drift, times))))
+        said.append(
+            f"It had been farther away in between: by {share(top)} its initial size, "
+            f"at t = {when}."
+        )
+    return said
+
+
+def _band(values: np.ndarray) -> str:
+    if len(values) == 1:
+        return ""
+    low, high = quantiles(values, (0.1, 0.9))
+    return f" (10-90 % of the seeds: {number(float(low))} to {number(float(high))})"
+
+
+def _loss_clause(dataset: xr.Dataset, when: np.ndarray) -> str:
+    """Where the measured flow's loss was at given times; empty if unknown."""
+    flow = measured_flow(dataset)
+    if flow is None or not has(dataset, "loss_train", flow):
+        return ""
+    losses = read(dataset, "loss_train", flow)
+    start = first(losses)
+    if not (start > 0).all():
+        return ""
+    left = float(median(value_at(losses, times_of(dataset), when) / start))
+    return (
+        f", when the training loss was at {share(left)} its start"
+        if known(left)
+        else ""
+    )
+
+
+def _say_angle(dataset: xr.Dataset) -> list[str]:
+    if not has(dataset, "kernel_distance"):
+        return []
+    distance = last(read(dataset, "kernel_distance"))
+    cosine = np.clip(1 - distance, -1, 1)
+    angle = float(median(np.degrees(np.arccos(cosine))))
+    return [
+        f"Apart from its size, it turned by an angle of {number(angle)}° "
+        f"(kernel distance {number(float(median(distance)))})."
+    ]
+
+
+def _say_speed(dataset: xr.Dataset) -> list[str]:
+    # Along another flow than gradient flow the measured speed is not the kernel's own.
+    if measured_flow(dataset) != "gradient" or not has(dataset, "kernel_velocity"):
+        return []
+    speed, times = read(dataset, "kernel_velocity"), times_of(dataset)
+    if len(times) == 1:
+        return []
+    top = number(float(median(peak(speed))))
+    when = float(median(peak_time(speed, times)))
+    place = "the first save time, " if when == times[0] else ""
+    return [
+        f"Of all save times it moved fastest at {place}t = {number(when)}, at "
+        f"{top} initial sizes per unit of time."
+    ]
+
+
+def _say_alignment(dataset: xr.Dataset) -> list[str]:
+    names = {"alignment": "alignment", "alignment_centered": "centered alignment"}
+    present = [name for name in names if has(dataset, name)]
+    if not present:
+        return []
+    curves = read(dataset, present[0])
+    start, end = float(median(first(curves))), float(median(last(curves)))
+    change = moved(start, end)
+    verdict = "It kept its angle to the targets"
+    if 0 < abs(end - start) < _SLIGHT:
+        verdict = "It hardly turned to or from the targets"
+    elif end != start:
+        verdict = (
+            "It turned " + ("towards" if end > start else "away from") + " the targets"
+        )
+    text = f"{verdict}: {names[present[0]]} (between 0 and 1) {change}"
+    top = float(median(peak(curves)))
+    if top > max(start, end) + _NOTICEABLE:
+        when = number(float(median(peak_time(curves, times_of(dataset)))))
+        text += f", after a peak of {number(top)} at t = {when}"
+    for name in present[1:]:
+        other = read(dataset, name)
+        went = moved(float(median(first(other))), float(median(last(other))))
+        text += f"; {names[name]} {went}"
+    return [f"{text}."]
+
+
+def _say_spectrum(dataset: xr.Dataset) -> list[str]:
+    if not has(dataset, "spectrum"):
+        return []
+    values = read(dataset, "spectrum")[:, :, :_TOP]
+    start = np.stack([first(v) for v in np.moveaxis(values, 2, 0)])
+    end = np.stack([last(v) for v in np.moveaxis(values, 2, 0)])
+    real = start > _NEGLIGIBLE * np.abs(start[:1])
+    growth = np.divide(end, start, out=np.full_like(end, np.nan), where=real)
+    factors = median(growth.T)
+    text = f"The largest eigenvalue of the kernel {_went(values)}"
+    if known(factors[0]) and not _went(values).startswith("stayed"):
+        text += f", to {number(float(factors[0]))} times its first value"
+    return [f"{text}.", *_say_growth(factors)]
+
+
+def _went(values: Series) -> str:
+    top = values[:, :, 0]
+    return moved(float(median(first(top))), float(median(last(top))))
+
+
+def _say_growth(factors: np.ndarray) -> list[str]:
+    count = len(factors)
+    if count == 1 or not np.isfinite(factors).any():
+        return []
+    lowest, highest = float(np.nanmin(factors)), float(np.nanmax(factors))
+    text = (
+        f"The {count} largest each changed to between {number(lowest)} and "
+        f"{number(highest)} times their first values"
+    )
+    if highest > 1 + _NOTICEABLE:
+        text += f"; the {ordinal(int(np.nanargmax(factors)) + 1)} grew most"
+    return [f"{text}."]
+
+
+def _say_rank(dataset: xr.Dataset) -> list[str]:
+    if not has(dataset, "effective_rank"):
+        return []
+    rank = read(dataset, "effective_rank")
+    start, end = float(median(first(rank))), float(median(last(rank)))
+    change = moved(start, end)
+    meaning = ""
+    if not change.startswith("stayed"):
+        meaning = f": {'fewer' if end < start else 'more'} directions carry it"
+    return [f"Its effective rank {change}{meaning}."]
+
+
+def _say_layers(dataset: xr.Dataset) -> list[str]:
+    if not has(dataset, "parameter_distance_layer"):
+        return []
+    if not has(dataset, "parameter_norm_initial"):
+        return []
+    norms = read(dataset, "parameter_norm_initial")
+    values = read(dataset, "parameter_distance_layer")
+    ends = np.stack([last(v) for v in np.moveaxis(values, 2, 0)], axis=1)
+    relative = median(
+        np.divide(ends, norms, out=np.full_like(ends, np.nan), where=norms > 0)
+    )
+    if not np.isfinite(relative).any() or len(relative) == 1:
+        return []
+    i = int(np.nanargmax(relative))
+    name = str(dataset["layer"].values[i])
+    return [
+        f"Of the parameter arrays, {name} moved most for its size, by "
+        f"{percent(float(relative[i]))} of its initial norm."
+    ]

@@ -1,0 +1,224 @@
+"""How wrong the constant-kernel picture was, and how far the solver can be trusted."""
+
+import numpy as np
+import xarray as xr
+
+from ._answers_training import measured_flow
+from ._gap import NETWORK, compared_flows, output_gap, scale_in_words
+from ._numbers import last, last_time, peak, peak_time
+from ._read import flows_of, has, median, read, times_of
+from ._words import known, number, percent, share
+
+_CONSTANT = {
+    "residual_frozen": "the residual equation with the constant kernel",
+    "linearized": "the linearized network",
+}
+_TRUSTED = 100
+"""Multiples of rtol that an error summed over a whole run may reach."""
+
+
+def constant_flow(dataset: xr.Dataset) -> str | None:
+    """The flow that stands for the constant-kernel picture.
+
+    Args:
+        dataset: The dataset.
+
+    Returns:
+        Its name; None without one, or without the network to compare with.
+    """
+    compared = compared_flows(dataset)
+    return next((flow for flow in _CONSTANT if flow in compared), None)
+
+
+def largest_gap(dataset: xr.Dataset) -> float:
+    """The largest error of the constant-kernel picture.
+
+    Args:
+        dataset: The dataset.
+
+    Returns:
+        The peak of `output_gap`; NaN if unknown.
+    """
+    flow = constant_flow(dataset)
+    if dataset.sizes.get("time", 0) == 0 or flow is None:
+        return float("nan")
+    return float(median(peak(output_gap(dataset, flow))))
+
+
+def gap_in_short(dataset: xr.Dataset) -> str:
+    """The largest error of the constant-kernel picture, as the end of a sentence.
+
+    Args:
+        dataset: The dataset.
+
+    Returns:
+        A clause; empty if unknown.
+    """
+    top = largest_gap(dataset)
+    if not known(top):
+        return ""
+    return f"puts the outputs wrong by up to {share(top)} {scale_in_words(dataset)}"
+
+
+def say_picture(dataset: xr.Dataset) -> list[str]:
+    """How far the constant-kernel picture is from the network.
+
+    Args:
+        dataset: The dataset.
+
+    Returns:
+        Sentences.
+    """
+    flow = constant_flow(dataset)
+    if flow is None:
+        return []
+    gap, times = output_gap(dataset, flow), times_of(dataset)
+    top, end = float(median(peak(gap))), float(median(last(gap)))
+    if not known(top, end):
+        return []
+    when = number(float(median(peak_time(gap, times))))
+    scale = scale_in_words(dataset)
+    said = [
+        f"The constant-kernel picture ({_CONSTANT[flow]}) misses the network's training "
+        f"outputs by up to {share(top)} {scale}, at t = {when}, and by "
+        f"{share(end)} it at the end (root mean squares)."
+    ]
+    said += _say_ends(dataset, flow)
+    said += _say_modes(dataset)
+    return said
+
+
+def _say_ends(dataset: xr.Dataset, flow: str) -> list[str]:
+    """Losses and test accuracy of both at the last save time that both reached."""
+    said = []
+    for split, dim in (("train", "example"), ("test", "example_test")):
+        name = f"loss_{split}"
+        ends = _common_ends(dataset, name, flow)
+        if ends is not None:
+            n = dataset.sizes[dim]
+            words = "training" if split == "train" else "test"
+            said.append(
+                f"{words} loss {number(ends[0] / n)} per example where the network has "
+                f"{number(ends[1] / n)}"
+            )
+    ends = _common_ends(dataset, "accuracy_test", flow)
+    if ends is not None:
+        said.append(
+            f"test accuracy {percent(ends[0])} where the network has {percent(ends[1])}"
+        )
+    return [f"It ends at {'; '.join(said)}."] if said else []
+
+
+def _common_ends(
+    dataset: xr.Dataset, name: str, flow: str
+) -> tuple[float, float] | None:
+    if not (has(dataset, name, flow) and has(dataset, name, NETWORK)):
+        return None
+    own, network = read(dataset, name, flow), read(dataset, name, NETWORK)
+    both = np.isfinite(own) & np.isfinite(network)
+    ends = (
+        float(median(last(np.where(both, own, np.nan)))),
+        float(median(last(np.where(both, network, np.nan)))),
+    )
+    return ends if known(*ends) else None
+
+
+def _say_modes(dataset: xr.Dataset) -> list[str]:
+    # The prediction assumes gradient flow.
+    names = ("mode_residual_initial", "mode_residual_predicted")
+    if measured_flow(dataset) != NETWORK:
+        return []
+    if not all(has(dataset, name) for name in names):
+        return []
+    actual, predicted = (read(dataset, name) for name in names)
+    start = np.sqrt(np.sum(actual[:, 0] ** 2, axis=1))
+    if not (start > 0).all():
+        return []
+    miss = np.sqrt(np.sum((actual - predicted) ** 2, axis=2)) / start[:, None]
+    top, when = peak(miss), peak_time(miss, times_of(dataset))
+    return [
+        f"Along the {actual.shape[2]} leading eigenvectors of the initial kernel, what is "
+        f"left to learn departs from its predicted exponential decay by up to "
+        f"{share(float(median(top)))} its first size, at t = "
+        f"{number(float(median(when)))}."
+    ]
+
+
+def say_trust(dataset: xr.Dataset) -> list[str]:
+    """How well identities hold that exact integration would keep.
+
+    Args:
+        dataset: The dataset.
+
+    Returns:
+        Sentences.
+    """
+    return [
+        *_say_coupling(dataset),
+        *_say_two_ways(dataset),
+        *_say_energy(dataset),
+        *_say_laws(dataset),
+    ]
+
+
+def _say_coupling(dataset: xr.Dataset) -> list[str]:
+    if "residual_evolving" not in compared_flows(dataset):
+        return []
+    top = float(median(peak(output_gap(dataset, "residual_evolving"))))
+    if not known(top):
+        return []
+    return [
+        "The residual equation with the evolving kernel, integrated on its own, "
+        f"reproduced the network's outputs to {number(top)} of "
+        f"{scale_in_words(dataset)}{_verdict(dataset, top)}."
+    ]
+
+
+def _say_two_ways(dataset: xr.Dataset) -> list[str]:
+    if "f_train" not in dataset or not set(_CONSTANT) <= set(flows_of(dataset)):
+        return []
+    top = float(median(peak(output_gap(dataset, *_CONSTANT))))
+    if not known(top):
+        return []
+    scale = "the initial residual"
+    if scale_in_words(dataset) != scale:
+        scale = "the largest change of their outputs"
+    return [
+        "The constant-kernel equation and the linearized network, one prediction "
+        f"computed in two ways, agree to {number(top)} of {scale}"
+        f"{_verdict(dataset, top)}."
+    ]
+
+
+def _verdict(dataset: xr.Dataset, error: float) -> str:
+    if "rtol" not in dataset.attrs:
+        return ""
+    rtol = float(dataset.attrs["rtol"])
+    if error <= _TRUSTED * rtol:
+        return f", as it must up to the solver's error (rtol {number(rtol)})"
+    return (
+        f", which is more than {_TRUSTED} times rtol = {number(rtol)}: lower rtol and "
+        "atol before trusting differences of this size"
+    )
+
+
+def _say_energy(dataset: xr.Dataset) -> list[str]:
+    if not has(dataset, "energy_defect"):
+        return []
+    top = float(median(peak(read(dataset, "energy_defect"))))
+    return [
+        "The energy identity (what the loss lost is what was dissipated) holds to "
+        f"{number(top)} of the initial energy."
+    ]
+
+
+def _say_laws(dataset: xr.Dataset) -> list[str]:
+    if not has(dataset, "conserved_drift"):
+        return []
+    values = read(dataset, "conserved_drift")
+    worst = float(np.nanmax([median(peak(v)) for v in np.moveaxis(values, 2, 0)]))
+    count = values.shape[2]
+    return [
+        f"What gradient flow conserves changed by at most {number(worst)} of its size "
+        f"({count} conservation {'law' if count == 1 else 'laws'})."
+    ]

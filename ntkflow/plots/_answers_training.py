@@ -1,0 +1,123 @@
+"""What was simulated: how the run ended, and what training did."""
+
+import xarray as xr
+
+from ..simulate import Reason
+from ._numbers import first, first_time, last, last_time
+from ._read import flows_of, has, median, read, times_of
+from ._style import flow_style
+from ._words import known, number, percent, share
+
+
+def measured_flow(dataset: xr.Dataset) -> str | None:
+    """The flow that the measures read, or the first one.
+
+    Args:
+        dataset: The dataset.
+
+    Returns:
+        Its name, or None without flows.
+    """
+    flows = flows_of(dataset)
+    measured = str(dataset.attrs.get("measured_on", "gradient"))
+    return measured if measured in flows else next(iter(flows), None)
+
+
+def say_training(dataset: xr.Dataset) -> list[str]:
+    """How the run ended, how many seeds it has, and where the loss went.
+
+    Args:
+        dataset: The dataset.
+
+    Returns:
+        Sentences.
+    """
+    return [
+        *_say_end(dataset),
+        *_say_seeds(dataset),
+        *_say_loss(dataset),
+        *_say_accuracy(dataset),
+        *_say_momentum(dataset),
+    ]
+
+
+def _say_end(dataset: xr.Dataset) -> list[str]:
+    attrs = dataset.attrs
+    if dataset.sizes.get("time", 0) == 0:
+        reached = "No save time was reached."
+    else:
+        reached = f"The results reach t = {number(times_of(dataset)[-1])}."
+    name = str(attrs.get("reason", "")).upper()
+    if name not in Reason.__members__:
+        return [reached]
+    reason = Reason[name]
+    if reason is Reason.COMPLETED:
+        return [f"The run reached its last save time. {reached}"]
+    if reason is Reason.EVENT:
+        at, by = float(attrs["stopped_at"]), attrs["stopped_by"]
+        return [f"The run stopped at t = {number(at)}, as asked, by {by}. {reached}"]
+    if reason is Reason.RUNNING:
+        return [f"The run had not ended when this was written. {reached}"]
+    at = number(float(attrs["t_reached"]))
+    which = "at least one seed" if "seed" in dataset.dims else "the run"
+    return [
+        f"Integration failed: {which} did not get beyond t = {at}. {reason.message}",
+        f"{reached} Everything below is about the part before the failure.",
+    ]
+
+
+def _say_seeds(dataset: xr.Dataset) -> list[str]:
+    if "seed" not in dataset.dims:
+        return []
+    count = dataset.sizes["seed"]
+    return [
+        f"This is an ensemble of {count} networks: every number here is the median "
+        f"over them, each number for itself."
+    ]
+
+
+def _say_loss(dataset: xr.Dataset) -> list[str]:
+    flow = measured_flow(dataset)
+    if flow is None or not has(dataset, "loss_train", flow):
+        return []
+    losses, times = read(dataset, "loss_train", flow), times_of(dataset)
+    n = dataset.sizes["example"]
+    start, end = float(median(first(losses))) / n, float(median(last(losses))) / n
+    begin = float(median(first_time(losses, times)))
+    finish = float(median(last_time(losses, times)))
+    text = (
+        f"The training loss of the {flow_style(flow).label} was {number(start)} per "
+        f"example at t = {number(begin)}"
+    )
+    if finish == begin:
+        return [f"{text}, the only save time."]
+    part = ""
+    if start > 0:
+        left = float(median(last(losses) / first(losses)))
+        part = f" ({share(left)} that)" if known(left) else ""
+    return [f"{text} and {number(end)} at t = {number(finish)}{part}."]
+
+
+def _say_accuracy(dataset: xr.Dataset) -> list[str]:
+    flow = measured_flow(dataset)
+    said = []
+    for split in ("train", "test"):
+        name = f"accuracy_{split}"
+        if flow is None or not has(dataset, name, flow):
+            continue
+        values = read(dataset, name, flow)
+        end, start = float(median(last(values))), float(median(first(values)))
+        which = "training" if split == "train" else "test"
+        said.append(f"{percent(end)} of the {which} set ({percent(start)} at first)")
+    if not said:
+        return []
+    return [f"At the end it classifies correctly {' and '.join(said)}."]
+
+
+def _say_momentum(dataset: xr.Dataset) -> list[str]:
+    if measured_flow(dataset) != "momentum":
+        return []
+    return [
+        "The measures read the network trained with momentum: its kernel need not move "
+        "as under gradient flow."
+    ]

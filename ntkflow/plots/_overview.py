@@ -1,0 +1,48 @@
+"""One page that answers what a run was made for."""
+
+import textwrap
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from ._answers import headline
+from ._panels import possible_panels
+from ._read import Run, dataset_of, times_of
+
+_PANELS = 6
+
+
+def overview(run: Run, fig: Figure | None = None) -> Figure:
+    """How far the kernel moved, when, in which directions, and what that did.
+
+    Panels whose variables are missing are left out, and others take their place.
+
+    Args:
+        run: A run or its dataset.
+        fig: An empty figure to draw on; a new one of pyplot if None.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If the dataset holds nothing that can be drawn.
+    """
+    dataset = dataset_of(run)
+    times_of(dataset)
+    panels = possible_panels(dataset)[:_PANELS]
+    if not panels:
+        raise ValueError(
+            "The dataset holds nothing to draw: simulate with at least one flow that "
+            "has outputs, or with a measure."
+        )
+    columns = 2 if len(panels) == 4 else min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    if fig is None:
+        size = (4.2 * columns, 3.4 * rows + 0.4)
+        fig = plt.figure(figsize=size, layout="constrained")
+    for i, panel in enumerate(panels):
+        panel.draw(dataset, ax=fig.add_subplot(rows, columns, i + 1))
+    title = headline(dataset)
+    if title:
+        fig.suptitle(textwrap.fill(title, 45 * columns))
+    return fig

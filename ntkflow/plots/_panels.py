@@ -1,0 +1,149 @@
+"""The pictures of a run in the order in which they are read, with their captions."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import xarray as xr
+from matplotlib.axes import Axes
+
+from . import _checks, _flows, _kernel, _modes, _parameters
+from ._gap import compared_flows
+from ._read import has
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture.
+
+    Attributes:
+        name: The function of this room that draws it.
+        draw: That function.
+        needs: Variables of which one must be there.
+        caption: How to read it, in one sentence.
+    """
+
+    name: str
+    draw: Callable[..., Axes]
+    needs: tuple[str, ...]
+    caption: str
+
+    def is_possible(self, dataset: xr.Dataset) -> bool:
+        """Whether the dataset holds what is drawn.
+
+        Args:
+            dataset: The dataset.
+
+        Returns:
+            Whether there is something to see.
+        """
+        if self.name == "residual_gap" and not compared_flows(dataset):
+            return False
+        return any(has(dataset, name) for name in self.needs)
+
+
+PANELS = (
+    Panel(
+        "loss",
+        _flows.loss,
+        ("loss_train",),
+        "A flow describes training as long as its line stays on the network's; a dashed "
+        "line over a solid one is a second way to compute the same.",
+    ),
+    Panel(
+        "kernel_drift",
+        _kernel.kernel_drift,
+        ("kernel_drift", "kernel_distance"),
+        "A relative change of 0 is a kernel that stands still, of 1 a change as large as "
+        "the kernel itself; the dashed line leaves out mere growth or shrinking.",
+    ),
+    Panel(
+        "kernel_velocity",
+        _kernel.kernel_velocity,
+        ("kernel_velocity",),
+        "The speed is in initial kernel sizes per unit of training time, so a speed of 1 "
+        "held for one unit of time moves the kernel by at most its own size.",
+    ),
+    Panel(
+        "alignment",
+        _kernel.alignment,
+        ("alignment", "alignment_centered"),
+        "A rising line is a kernel that turns towards the targets; at 1 it would be "
+        "theirs alone, and learn them at a single rate.",
+    ),
+    Panel(
+        "spectrum",
+        _kernel.spectrum,
+        ("spectrum",),
+        "Each line is one eigenvalue: times the time scale, the rate at which the kernel "
+        "learns one direction; where lines are level the kernel keeps its rates.",
+    ),
+    Panel(
+        "residual_gap",
+        _flows.residual_gap,
+        ("f_train",),
+        "A value of 0.1 means outputs wrong by a tenth of what there was to learn; the "
+        "evolving kernel's line shows the solver's error, the others what it costs to "
+        "hold the kernel constant.",
+    ),
+    Panel(
+        "accuracy",
+        _flows.accuracy,
+        ("accuracy_train", "accuracy_test"),
+        "The share of examples whose largest output is that of their class, for the "
+        "network and as every other flow would have it.",
+    ),
+    Panel(
+        "modes",
+        _modes.modes,
+        ("mode_residual_initial",),
+        "Each color is one eigenvector of the initial kernel; a solid line away from its "
+        "dashed one was not learned as the constant kernel predicts.",
+    ),
+    Panel(
+        "effective_rank",
+        _kernel.effective_rank,
+        ("effective_rank",),
+        "Roughly the number of directions in which the kernel learns; it falls when a "
+        "few of them take over.",
+    ),
+    Panel(
+        "parameter_distance",
+        _parameters.parameter_distance,
+        ("parameter_distance_layer",),
+        "Squares add up: the squared distances of the arrays sum to the squared distance "
+        "of all parameters.",
+    ),
+    Panel(
+        "linearization_gap",
+        _flows.linearization_gap,
+        ("linearization_gap", "linearization_gap_test"),
+        "A value of 1 is a difference as large as the targets themselves; the thin "
+        "line, if there is one, is the error on examples that were not trained on.",
+    ),
+    Panel(
+        "energy_defect",
+        _checks.energy_defect,
+        ("energy_defect",),
+        "Exact integration would give zero; what is seen is the solver's error, relative "
+        "to the energy at the start (for gradient flow, the loss).",
+    ),
+    Panel(
+        "conserved",
+        _checks.conserved,
+        ("conserved_drift",),
+        "Exact integration would give zero for each of these laws.",
+    ),
+)
+"""The first six make the overview, where they can be drawn."""
+
+
+def possible_panels(dataset: xr.Dataset) -> list[Panel]:
+    """The pictures that a dataset allows.
+
+    Args:
+        dataset: The dataset.
+
+    Returns:
+        Panels, in order; none if the run ended before its first save time.
+    """
+    return [panel for panel in PANELS if panel.is_possible(dataset)]

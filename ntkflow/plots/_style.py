@@ -1,0 +1,211 @@
+"""How everything is drawn: a color for each flow, bands over seeds, axes of time."""
+
+import textwrap
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.ticker import FuncFormatter
+
+from ._read import Run, Series, dataset_of, median, quantiles, read, times_of
+
+_DECADES = 2
+"""Times that span more than this are drawn on a logarithmic axis."""
+
+_BAND = (0.1, 0.9)
+_LABEL_WIDTH = 34
+
+
+class FlowStyle(NamedTuple):
+    """How a flow is named and drawn, in every picture alike.
+
+    Attributes:
+        label: Its name in legends.
+        color: A color of the palette of Okabe & Ito (2008), made for color-blind eyes.
+        dashes: Of its line. Of two flows that theory says coincide, the second is
+            dashed over the first, so that both are seen.
+    """
+
+    label: str
+    color: str
+    dashes: Any = "solid"
+
+
+_OVER = (0, (2, 3))
+_FLOWS = {
+    "gradient": FlowStyle("network", "#0072b2"),
+    "residual_evolving": FlowStyle("residual, evolving kernel", "#e69f00", _OVER),
+    "residual_frozen": FlowStyle("residual, constant kernel", "#009e73"),
+    "linearized": FlowStyle("linearized network", "#d55e00", _OVER),
+    "momentum": FlowStyle("network with momentum", "#cc79a7"),
+    "descent": FlowStyle("gradient descent", "#56b4e9", _OVER),
+}
+_OTHER_COLOR = "#7f7f7f"
+
+
+def flow_style(flow: str) -> FlowStyle:
+    """Label, color and dashes of a flow.
+
+    Args:
+        flow: Its name.
+
+    Returns:
+        The style; gray under its own name for a flow without one.
+    """
+    return _FLOWS.get(flow, FlowStyle(flow, _OTHER_COLOR))
+
+
+def measured_color(dataset: xr.Dataset) -> str:
+    """The color of the flow that the measures read.
+
+    Args:
+        dataset: The dataset.
+
+    Returns:
+        A color.
+    """
+    return flow_style(str(dataset.attrs.get("measured_on", "gradient"))).color
+
+
+def sequence_colors(count: int) -> list[Any]:
+    """Colors of an ordered family of lines, dark to light.
+
+    Args:
+        count: How many.
+
+    Returns:
+        Colors of viridis without its pale end.
+    """
+    return list(mpl.colormaps["viridis"](np.linspace(0, 0.85, count)))
+
+
+def make_axes(ax: Axes | None) -> Axes:
+    """The axes to draw on.
+
+    Args:
+        ax: Axes, or None for a new figure of pyplot.
+
+    Returns:
+        The axes.
+    """
+    if ax is not None:
+        return ax
+    return plt.subplots(layout="constrained")[1]
+
+
+def draw(
+    ax: Axes, dataset: xr.Dataset, values: Series, color: Any, **line: Any
+) -> None:
+    """Draws one variable over time; of an ensemble the median and a 10-90 % band.
+
+    Args:
+        ax: The axes.
+        dataset: The dataset.
+        values: The variable, a number at every seed and time.
+        color: The color.
+        **line: Further properties of the line.
+    """
+    times = times_of(dataset)
+    if len(times) == 1:
+        line["marker"] = "o"
+    ax.plot(times, median(values), color=color, **line)
+    if len(values) > 1:
+        low, high = quantiles(values, _BAND)
+        ax.fill_between(times, low, high, color=color, alpha=0.2, linewidth=0)
+
+
+def finish(ax: Axes, dataset: xr.Dataset, title: str, ylabel: str) -> Axes:
+    """Labels the axes, the time axis logarithmic if the times span decades.
+
+    Args:
+        ax: The axes.
+        dataset: The dataset.
+        title: The title.
+        ylabel: The label of the other axis.
+
+    Returns:
+        The axes.
+    """
+    times = times_of(dataset)
+    positive = times[times > 0]
+    if len(positive) > 1 and positive[-1] > 10**_DECADES * positive[0]:
+        # A first save time of zero has no place there; lines begin at the next.
+        ax.set_xscale("log", nonpositive="mask")
+        ax.set_xlim(positive[0], positive[-1])
+        _write_numbers_plainly(ax.xaxis)
+    elif len(times) > 1:
+        ax.set_xlim(times[0], times[-1])
+    ax.set_xlabel(label_of(dataset, "time"))
+    ax.set_ylabel(textwrap.fill(ylabel, _LABEL_WIDTH))
+    ax.set_title(title)
+    if len(ax.get_legend_handles_labels()[1]) > 1:
+        ax.legend(frameon=False, fontsize="small")
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def log_scale(ax: Axes, *families: Float[np.ndarray, "..."]) -> None:
+    """Makes the vertical axis logarithmic, if anything drawn is positive.
+
+    Args:
+        ax: The axes.
+        *families: The values drawn.
+    """
+    if any((values > 0).any() for values in families):
+        ax.set_yscale("log", nonpositive="mask")
+        _write_numbers_plainly(ax.yaxis)
+
+
+def _write_numbers_plainly(axis: Axis) -> None:
+    # 0.01 is read faster than a power, and drawn much faster than a formula. Within one
+    # decade ticks between powers are labeled too.
+    def between(value: float, _: int | None) -> str:
+        low, high = axis.get_view_interval()
+        return f"{value:g}" if high < 10 * low else ""
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(FuncFormatter(between))
+
+
+def label_of(dataset: xr.Dataset, name: str) -> str:
+    """A variable's name in words, and its units.
+
+    Args:
+        dataset: The dataset.
+        name: The variable.
+
+    Returns:
+        The label, from the attributes.
+    """
+    attrs = dataset[name].attrs
+    words, units = str(attrs.get("long_name", name)), str(attrs.get("units", "1"))
+    return words if units == "1" else f"{words} ({units})"
+
+
+def draw_one(
+    run: Run, name: str, title: str, ax: Axes | None, *, log: bool = False
+) -> Axes:
+    """A picture of one number over time, read off the measured flow.
+
+    Args:
+        run: A run or its dataset.
+        name: The variable.
+        title: The title.
+        ax: Axes to draw on; a new figure if None.
+        log: Whether its axis is logarithmic.
+
+    Returns:
+        The axes.
+    """
+    dataset = dataset_of(run)
+    values = read(dataset, name)
+    ax = make_axes(ax)
+    draw(ax, dataset, values, measured_color(dataset), lw=2)
+    if log:
+        log_scale(ax, values)
+    return finish(ax, dataset, title, label_of(dataset, name))

@@ -1,0 +1,347 @@
+"""A problem: a model, its data and a loss, seen as a point of a gradient flow.
+
+`Problem` is what every other room takes. It keeps the model in two halves, the trained
+leaves and the rest, so that a flow integrates the first and never touches the second.
+"""
+
+from typing import Any, final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import Array, Inexact, Shaped
+
+from .._errors import unknown_name
+from .._types import Params, Scalar
+from ..models import named_leaves, partition, time_scale as model_time_scale
+from ._decay import Decay
+from ._losses import AbstractLoss, SquaredError, as_loss
+
+
+@final
+class Problem(eqx.Module):
+    """The training of `model` on `x`, `y`: θ̇ = −c∇L(θ), with L = Σ_i ℓ(f_i, y_i).
+
+    L is always the sum over examples (plus the decay's penalty); a mean, a wide
+    network's learning rate or an output scale live in the time scale c alone, so that
+    the kernel Θ = J Jᵀ never contains them.
+
+    Attributes:
+        params: The trained leaves of the model, None elsewhere.
+        static: The rest of the model.
+        x: Training inputs.
+        y: Training targets.
+        x_test: Test inputs, or None.
+        y_test: Test targets, or None.
+        loss: The loss of one example.
+        decay: L2 decay, or None.
+        time_scale: c, the factor of the flow.
+        reduction: `"sum"`, or `"mean"`, which divides c by the number of examples.
+
+    Source: Jacot, Gabriel & Hongler (2018), section 4; Chizat, Oyallon & Bach (2019),
+    eq. 2, for c = 1/α².
+    Verified by:
+        tests/problem/test_problem.py::test_time_scales_combine_as_products
+    """
+
+    params: Params
+    static: Any
+    x: Shaped[Array, "N ..."]
+    y: Shaped[Array, "N ..."]
+    x_test: Shaped[Array, "Nt ..."] | None
+    y_test: Shaped[Array, "Nt ..."] | None
+    loss: AbstractLoss
+    decay: Decay | None
+    time_scale: float
+    reduction: str = eqx.field(static=True)
+
+    def __init__(
+        self,
+        model: Any,
+        x: Any,
+        y: Any,
+        *,
+        x_test: Any = None,
+        y_test: Any = None,
+        loss: Any = None,
+        trainable: Any = None,
+        reduction: str = "sum",
+        decay: Decay | float | None = None,
+        time_scale: float | int | None = None,
+    ):
+        """Checks that the parts fit together before anything heavy runs.
+
+        Args:
+            model: Any equinox module, callable on one example and returning [K].
+            x: Inputs, the example axis first; floats are cast to the parameters' dtype.
+            y: Targets, the example axis first.
+            x_test: Inputs to test on, or None.
+            y_test: Targets to test on; required with `x_test`.
+            loss: A loss, or a callable `(f [K], y) -> scalar`; squared error if None.
+            trainable: Which leaves are trained: a filter as in `eqx.partition`; by
+                default every inexact array outside `Frozen`.
+            reduction: `"sum"`, or `"mean"`: the flow of the mean loss is that of the
+                sum at 1/N of the speed.
+            decay: A `Decay`, or its strength towards zero.
+            time_scale: c; by default the model's own (1, 1/α² for `Scaled`, the width
+                for mean-field networks) times the reduction's.
+
+        Raises:
+            ValueError: If shapes disagree, data hold NaN, the targets do not suit the
+                loss, no leaf is trainable, or the model is not one of one example.
+        """  # ruff: ignore[docstring-missing-exception]
+        if reduction not in {"sum", "mean"}:
+            raise unknown_name("reduction", reduction, ["sum", "mean"])
+        if (x_test is None) != (y_test is None):
+            raise ValueError("x_test and y_test come together: give both or neither.")
+        self.params, self.static = partition(model, trainable)
+        dtype = _params_dtype(self.params)
+        self.loss = SquaredError() if loss is None else as_loss(loss)
+        self.decay = decay if isinstance(decay, Decay | None) else Decay(decay)
+        self.reduction = reduction
+        self.x, self.y = _as_data(x, "x", dtype), _as_data(y, "y", dtype)
+        self.x_test = None if x_test is None else _as_data(x_test, "x_test", dtype)
+        self.y_test = None if y_test is None else _as_data(y_test, "y_test", dtype)
+        if time_scale is None:
+            scale = model_time_scale(model)
+            time_scale = scale / len(self.x) if reduction == "mean" else scale
+        if not time_scale > 0:
+            raise ValueError(f"time_scale must be positive, got {time_scale}.")
+        self.time_scale = float(time_scale)
+
+    def __check_init__(self):
+        _check_pair(self.x, self.y, "x", "y")
+        n_outputs = _check_output(self.model, self.x)
+        self.loss.check_targets(np.asarray(self.y), n_outputs)
+        if self.x_test is not None and self.y_test is not None:
+            _check_pair(self.x_test, self.y_test, "x_test", "y_test")
+            if self.x_test.shape[1:] != self.x.shape[1:]:
+                raise ValueError(
+                    f"One test input has shape {list(self.x_test.shape[1:])}, one "
+                    f"training input {list(self.x.shape[1:])}: they must agree."
+                )
+            self.loss.check_targets(np.asarray(self.y_test), n_outputs)
+
+    @property
+    def model(self) -> Any:
+        """The whole model, as it was given."""
+        return self.model_of(self.params)
+
+    @property
+    def trainable(self) -> Any:
+        """The filter that selects the trained leaves: a pytree of booleans."""
+        return jtu.tree_map(
+            lambda leaf: leaf is not None, self.params, is_leaf=lambda x: x is None
+        )
+
+    @property
+    def n_examples(self) -> int:
+        """Number of training examples N."""
+        return len(self.x)
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs K."""
+        return eqx.filter_eval_shape(self.model, self.x[0]).shape[0]
+
+    @property
+    def n_params(self) -> int:
+        """Number of trained parameters P."""
+        return sum(leaf.size for leaf in jtu.tree_leaves(self.params))
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The floating dtype the flow is integrated in: the parameters'."""
+        return _params_dtype(self.params)
+
+    def model_of(self, params: Params) -> Any:
+        """The model with other values of its trained leaves.
+
+        Args:
+            params: Trained leaves.
+
+        Returns:
+            An equinox module.
+        """
+        return eqx.combine(params, self.static)
+
+    def with_parts(self, params: Params, static: Any) -> "Problem":
+        """The same problem with another model of the same structure.
+
+        Args:
+            params: Its trained leaves.
+            static: The rest of it.
+
+        Returns:
+            A problem.
+        """
+        return eqx.tree_at(
+            lambda p: (p.params, p.static),
+            self,
+            (params, static),
+            is_leaf=lambda x: x is None,
+        )
+
+    def outputs(
+        self, params: Params, x: Shaped[Array, "N ..."]
+    ) -> Inexact[Array, "N K"]:
+        """The outputs f(x; θ) for a batch of inputs.
+
+        Args:
+            params: Trained leaves.
+            x: Inputs.
+
+        Returns:
+            One row of outputs an example.
+        """
+        return jax.vmap(self.model_of(params))(x)
+
+    def loss_of(self, f: Inexact[Array, "N K"], y: Shaped[Array, "N ..."]) -> Scalar:
+        """The loss Σ_i ℓ(f_i, y_i) of given outputs, without decay.
+
+        Args:
+            f: Outputs.
+            y: Targets.
+
+        Returns:
+            The sum over examples.
+        """
+        return jnp.sum(jax.vmap(self.loss)(f, y))
+
+    def output_gradient(
+        self, f: Inexact[Array, "N K"], y: Shaped[Array, "N ..."]
+    ) -> Inexact[Array, "N K"]:
+        """∇_f Σ_i ℓ(f_i, y_i); the residual f − y for the squared error.
+
+        Args:
+            f: Outputs.
+            y: Targets.
+
+        Returns:
+            The gradient in the outputs.
+        """
+        return jax.vmap(jax.grad(self.loss))(f, y)
+
+    def decay_gradient(self, params: Params) -> Params | None:
+        """The gradient of the decay's penalty, λ(θ − θ_ref).
+
+        Args:
+            params: Trained leaves.
+
+        Returns:
+            One value a trained leaf, or None without decay.
+        """
+        decay = self.decay
+        if decay is None:
+            return None
+        offset = self._decay_offset(params)
+        return jtu.tree_map(lambda p: decay.strength * p, offset)
+
+    def objective(self, params: Params) -> Scalar:
+        """L(θ): the loss on the training set plus the decay's penalty.
+
+        Args:
+            params: Trained leaves.
+
+        Returns:
+            A scalar.
+        """
+        data = self.loss_of(self.outputs(params, self.x), self.y)
+        if self.decay is None:
+            return data
+        offset = self._decay_offset(params)
+        return data + 0.5 * self.decay.strength * _squared_norm(offset)
+
+    def gradient(self, params: Params) -> Params:
+        """∇L(θ).
+
+        Args:
+            params: Trained leaves.
+
+        Returns:
+            The gradient, one array a trained leaf.
+        """
+        return jax.grad(self.objective)(params)
+
+    def accuracy(
+        self, f: Inexact[Array, "N K"], y: Shaped[Array, "N ..."]
+    ) -> Scalar | None:
+        """The share of examples classified correctly.
+
+        Args:
+            f: Outputs.
+            y: Targets.
+
+        Returns:
+            A number in [0, 1], or None where the targets are no classes.
+        """
+        one = eqx.filter_eval_shape(self.loss.is_correct, f[0], y[0])
+        if one is None:
+            return None
+        return jnp.mean(jax.vmap(self.loss.is_correct)(f, y).astype(f.dtype))
+
+    def _decay_offset(self, params: Params) -> Params:
+        if self.decay is not None and self.decay.towards == "initial":
+            return jtu.tree_map(lambda p, p0: p - p0, params, self.params)
+        return params
+
+
+def _squared_norm(tree: Params) -> Scalar:
+    total = sum(jnp.sum(leaf**2) for leaf in jtu.tree_leaves(tree))
+    return jnp.asarray(total)
+
+
+def _params_dtype(params: Params) -> np.dtype:
+    dtypes = {np.dtype(leaf.dtype) for leaf in jtu.tree_leaves(params)}
+    if len(dtypes) > 1 or min(dtype.itemsize for dtype in dtypes) < 4:
+        listed = ", ".join(f"{n}: {leaf.dtype}" for n, leaf in named_leaves(params))
+        raise ValueError(
+            "The trained leaves must share one dtype, float32 or float64, for a flow "
+            f"to be integrated; got {listed}. Cast the model, or freeze some leaves."
+        )
+    return dtypes.pop()
+
+
+def _as_data(value: Any, name: str, dtype: np.dtype) -> Array:
+    array = jnp.asarray(value)
+    if jnp.issubdtype(array.dtype, jnp.inexact):
+        if not isinstance(array, jax.core.Tracer) and not jnp.isfinite(array).all():
+            bad = np.flatnonzero(
+                ~np.isfinite(np.asarray(array)).reshape(len(array), -1).all(1)
+            )
+            raise ValueError(
+                f"{name} holds NaN or infinite values, first in example {bad[0]} "
+                f"({len(bad)} of {len(array)} examples): clean or drop them."
+            )
+        array = array.astype(dtype)
+    return array
+
+
+def _check_pair(x: Array, y: Array, x_name: str, y_name: str) -> None:
+    if x.ndim == 0 or y.ndim == 0 or len(x) != len(y) or len(x) == 0:
+        raise ValueError(
+            f"{x_name} and {y_name} need the same number of examples (at least one) on "
+            f"their first axis; got shapes {list(x.shape)} and {list(y.shape)}."
+        )
+
+
+def _check_output(model: Any, x: Array) -> int:
+    """Calls the model abstractly on one example; returns K."""
+    try:
+        out = eqx.filter_eval_shape(model, x[0])
+    except Exception as error:
+        raise ValueError(
+            f"The model cannot be called on one example of shape {list(x.shape[1:])} "
+            f"and dtype {x.dtype}: {error}\nA model maps ONE example to [K]; Problem "
+            "does the batching."
+        ) from error
+    shape = getattr(out, "shape", None)
+    if shape is None or len(shape) != 1 or not jnp.issubdtype(out.dtype, jnp.floating):
+        raise ValueError(
+            "On one example the model must return a real vector of K outputs; for an "
+            f"input of shape {list(x.shape[1:])} it returned {out}. Return shape [1] "
+            "for a single output."
+        )
+    return shape[0]

@@ -1,0 +1,15 @@
+"""Integrating training time, and what comes out of it."""
+
+from ._events import (
+    AbstractEvent as AbstractEvent,
+    DriftAbove as DriftAbove,
+    LossBelow as LossBelow,
+    SteadyState as SteadyState,
+)
+from ._reason import Reason as Reason
+from ._simulate import (
+    SimulationError as SimulationError,
+    log_times as log_times,
+    simulate as simulate,
+)
+from ._trajectory import Trajectory as Trajectory

@@ -1,0 +1,300 @@
+"""A run on disk, readable at every moment: description, records, state.
+
+The store holds three kinds of parts. `run` is written once: what the run is.
+`records-…` are appended as save times are passed. `state-…` is replaced after each of
+them, so that a process killed between the two repeats one segment and writes the same
+records again.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import numpy as np
+import xarray as xr
+
+from ..storage import Store, flatten_arrays, restore_arrays
+from ._dataset import assemble
+from ._integrate import Tally
+from ._reading import Record
+from ._reason import Reason
+from ._solve import SolveState
+
+_TALLY = ("saved", "steps", "rejected", "code", "event")
+
+
+class Restored(NamedTuple):
+    """Where a solve goes on.
+
+    Attributes:
+        state: The solve's state.
+        tally: Its tally.
+        stats: Statistics of the run so far.
+        previous: The last saved coupled state, or None.
+    """
+
+    state: SolveState
+    tally: Tally
+    stats: dict[str, Any]
+    previous: dict[str, Any] | None
+
+
+def fingerprint(*parts: Any) -> str:
+    """A digest of everything that determines a run's numbers.
+
+    Args:
+        *parts: Pytrees: arrays count by their bytes, the rest by its printed form.
+
+    Returns:
+        Hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(eqx.tree_pformat(part, short_arrays=True).encode())
+        for name, array in flatten_arrays(part).items():
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+class Checkpoint:
+    """The checkpoint directory of a run.
+
+    Args:
+        path: The directory.
+    """
+
+    def __init__(self, path: str | Path):
+        self._store = Store(path)
+
+    def exists(self) -> bool:
+        """Whether the directory holds a run.
+
+        Returns:
+            Whether its description is there.
+        """
+        return "run" in self._store.names()
+
+    def begin(
+        self,
+        digest: str,
+        description: Mapping[str, Any],
+        ts: np.ndarray,
+        once: Mapping[str, np.ndarray],
+        *,
+        resume: bool,
+    ) -> None:
+        """Claims the directory for a run.
+
+        Args:
+            digest: The run's fingerprint.
+            description: From `describe`.
+            ts: Save times.
+            once: Arrays that do not change over time.
+            resume: Whether to go on with what is there.
+
+        Raises:
+            ValueError: If the directory holds another run, or this one and `resume` is
+                off.
+        """
+        path = self._store.path
+        if self.exists():
+            _, attrs = self._store.read("run")
+            if attrs["fingerprint"] != digest:
+                raise ValueError(
+                    f"{path} holds another run: its model, data, times or settings "
+                    "differ. Choose another directory, or remove this one."
+                )
+            if not resume:
+                raise ValueError(
+                    f"{path} already holds this run. Pass resume=True (--resume) to go "
+                    "on with it, or choose another directory."
+                )
+            return
+        if path.is_dir() and any(path.iterdir()) and not self._store.names():
+            raise ValueError(
+                f"{path} is not empty and holds no run of ntkflow's. Choose another "
+                "directory."
+            )
+        attrs = {"fingerprint": digest, "description": json.dumps(description)}
+        self._store.write("run", {"ts": ts, "once": dict(once)}, attrs)
+
+    def write_records(
+        self, solve: int, lane: int, first: int, records: list[Record]
+    ) -> None:
+        """Appends records of one lane of one solve.
+
+        Args:
+            solve: Index of the solve.
+            lane: Index of the lane.
+            first: Index of the first record's save time.
+            records: The records, at least one.
+        """
+        arrays = {n: np.stack([record[n] for record in records]) for n in records[0]}
+        self._store.write(_records_name(solve, lane, first), arrays)
+
+    def write_state(
+        self,
+        solve: int,
+        state: SolveState,
+        tally: Tally,
+        stats: Mapping[str, Any],
+        kept: int,
+        previous: dict[str, Any] | None,
+    ) -> None:
+        """Replaces the state a solve goes on from.
+
+        Args:
+            solve: Index of the solve.
+            state: Its state.
+            tally: Its tally.
+            stats: Statistics of the run so far.
+            kept: Save times kept so far.
+            previous: The last saved coupled state, if a stop condition may have to be
+                located from there.
+        """
+        arrays = {
+            "state": flatten_arrays(state),
+            "tally": {name: getattr(tally, name) for name in _TALLY},
+        }
+        if previous is not None:
+            arrays["previous"] = flatten_arrays(previous)
+        jumps = eqx.is_array(state.made_jump)
+        attrs = {"seconds": tally.seconds, "jumps": jumps, "kept": kept}
+        attrs["stats"] = dict(stats)
+        self._store.write(f"state-{solve:02d}", arrays, attrs)
+
+    def read_state(self, solve: int, like: SolveState) -> Restored | None:
+        """Where a solve goes on, if it has begun.
+
+        Args:
+            solve: Index of the solve.
+            like: A state of the same structure.
+
+        Returns:
+            State, tally and statistics; or None.
+        """
+        name = f"state-{solve:02d}"
+        if name not in self._store.names():
+            return None
+        arrays, attrs = self._store.read(name)
+        if attrs["jumps"]:
+            like = like._replace(made_jump=np.zeros(np.shape(like.t), bool))
+        state = restore_arrays(like, arrays["state"])
+        tally = Tally(
+            *(arrays["tally"][key] for key in _TALLY), seconds=attrs["seconds"]
+        )
+        previous = None
+        if "previous" in arrays:
+            previous = restore_arrays(like.y, arrays["previous"])
+        return Restored(state, tally, attrs["stats"], previous)
+
+    def read_records(self, solve: int, lane: int) -> list[Record]:
+        """All records of one lane of one solve.
+
+        Args:
+            solve: Index of the solve.
+            lane: Index of the lane.
+
+        Returns:
+            One record a save time.
+        """
+        prefix = _records_name(solve, lane, 0).rsplit("-", 1)[0]
+        records: list[Record] = []
+        for name in self._store.names():
+            if name.rsplit("-", 1)[0] != prefix:
+                continue
+            first = int(name.rsplit("-", 1)[1])
+            arrays, _ = self._store.read(name)
+            count = len(next(iter(arrays.values())))
+            # A part written again from an earlier state replaces what it overlaps.
+            del records[first:]
+            records.extend(
+                {key: array[i] for key, array in arrays.items()} for i in range(count)
+            )
+        return records
+
+    def load(
+        self,
+    ) -> tuple[xr.Dataset, Reason, dict[str, Any], dict[str, np.ndarray]]:
+        """Everything saved so far, of a finished run or of one under way.
+
+        Returns:
+            Dataset, reason, statistics, and the measured parameters by name.
+        """
+        arrays, attrs = self._store.read("run")
+        description = json.loads(attrs["description"])
+        lanes = description["lanes"] or 1
+        solves = description["solves"]
+        records = [
+            [self.read_records(solve, lane) for solve in range(solves)]
+            for lane in range(lanes)
+        ]
+        reason, stats, kept = Reason.RUNNING, {}, 0
+        for solve in range(solves):
+            name = f"state-{solve:02d}"
+            if name in self._store.names():
+                state, attrs = self._store.read(name)
+                stats = attrs["stats"]
+                codes = state["tally"]["code"]
+                reason = worst(codes)
+                # The last solve's count is the run's: events end that one.
+                kept = max(kept, attrs["kept"]) if solve + 1 < solves else attrs["kept"]
+        return (
+            assemble(description, arrays["ts"][:kept], arrays["once"], records),
+            reason,
+            stats,
+            stack_params(records, kept, ensemble=description["lanes"] is not None),
+        )
+
+
+def worst(codes: np.ndarray) -> Reason:
+    """The reason of several lanes together: a failure if there is one.
+
+    Args:
+        codes: Codes of `Reason`, lane by lane.
+
+    Returns:
+        RUNNING while one lane runs, else the highest code.
+    """
+    if (codes == Reason.RUNNING).any():
+        return Reason.RUNNING
+    return Reason(int(codes.max()))
+
+
+def stack_params(
+    records: list[list[list[Record]]], kept: int, *, ensemble: bool
+) -> dict[str, np.ndarray]:
+    """The measured parameters over time.
+
+    Args:
+        records: For every lane, for every solve, one record a save time.
+        kept: Save times to keep.
+        ensemble: Whether to keep the axis of lanes.
+
+    Returns:
+        Arrays by leaf name, time first (of an ensemble: seed, then time); only what all
+        lanes reached.
+    """
+    measured = [
+        next((s for s in lane if s and any(n.startswith("params/") for n in s[0])), [])
+        for lane in records
+    ]
+    kept = min(kept, *(len(solve) for solve in measured))
+    if kept == 0:
+        return {}
+    names = [name for name in measured[0][0] if name.startswith("params/")]
+    stacked = {
+        name.removeprefix("params/"): np.stack([
+            np.stack([r[name] for r in solve[:kept]]) for solve in measured
+        ])
+        for name in names
+    }
+    return stacked if ensemble else {n: array[0] for n, array in stacked.items()}
+
+
+def _records_name(solve: int, lane: int, first: int) -> str:
+    return f"records-{solve:02d}-{lane:04d}-{first:08d}"

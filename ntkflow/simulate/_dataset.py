@@ -1,0 +1,195 @@
+"""Records to a dataset: named dimensions, units, and every setting that made them."""
+
+import importlib.metadata
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import xarray as xr
+
+from ..measures import AbstractMeasure
+from ..problem import Problem
+from ._reading import Record
+
+_OUTPUT_VARIABLES = {
+    "f_train": (("example", "output"), "training outputs of the network"),
+    "f_test": (("example_test", "output"), "test outputs of the network"),
+    "loss_train": ((), "training loss, summed over examples"),
+    "loss_test": ((), "test loss, summed over examples"),
+    "accuracy_train": ((), "share of training examples classified correctly"),
+    "accuracy_test": ((), "share of test examples classified correctly"),
+}
+
+
+def describe(
+    problem: Problem,
+    flow_names: Sequence[str],
+    measures: Sequence[AbstractMeasure],
+    settings: Mapping[str, Any],
+    lanes: int | None,
+) -> dict[str, Any]:
+    """All that a dataset holds besides arrays, as JSON-able values.
+
+    Args:
+        problem: The problem.
+        flow_names: Flows that have outputs, in order.
+        measures: The measures.
+        settings: Settings of the run, JSON-able.
+        lanes: Number of lanes of an ensemble, or None.
+
+    Returns:
+        The description, from which `assemble` works without the problem.
+    """
+    variables: dict[str, Any] = {}
+    coords: dict[str, list[str]] = {}
+    for measure in measures:
+        for name, variable in measure.variables(problem).items():
+            variables[name] = asdict(variable)
+            variables[name]["dims"] = list(variable.dims)
+            labels = variables[name].pop("coords")
+            coords |= {dim: [str(label) for label in labels[dim]] for dim in labels}
+    sizes = {
+        "n_examples": problem.n_examples,
+        "n_outputs": problem.n_outputs,
+        "n_params": problem.n_params,
+    }
+    attrs = {**settings, **sizes, **environment()}
+    return {
+        "flows": list(flow_names),
+        "lanes": lanes,
+        "variables": variables,
+        "coords": coords,
+        "attrs": attrs,
+    }
+
+
+def environment() -> dict[str, str]:
+    """Versions and machine, for the record of a run.
+
+    Returns:
+        Names to versions.
+    """
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in ("ntkflow", "jax", "jaxlib", "equinox", "diffrax", "numpy"):
+        try:
+            found[f"version_{package}"] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[f"version_{package}"] = "not installed"
+    device = jax.devices()[0]
+    found["device"] = f"{device.platform}: {device.device_kind}"
+    found["git_revision"] = _git_revision()
+    return found
+
+
+def _git_revision() -> str:
+    """Revision of the checkout the package runs from, if it is one."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return "not a checkout"
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return done.stdout.strip()
+
+
+def assemble(
+    description: Mapping[str, Any],
+    times: np.ndarray,
+    once: Mapping[str, np.ndarray],
+    records: Sequence[Sequence[Sequence[Record]]],
+) -> xr.Dataset:
+    """The dataset of a run.
+
+    Args:
+        description: From `describe`.
+        times: Save times to keep; a flow that ended earlier is NaN from there on.
+        once: Arrays that do not change over time, by variable name: the targets, and
+            variables read at t = 0 (the ensemble's axis first, if there is one).
+        records: For every lane, for every solve, one record a save time reached.
+
+    Returns:
+        The dataset, its variables in the order flows, then measures.
+    """
+    ensemble = description["lanes"] is not None
+    lead = ("seed",) if ensemble else ()
+    names = sorted({
+        name for lane in records for solve in lane for name in _names(solve)
+    })
+    arrays = {
+        name: _stack([_series(lane, name, len(times)) for lane in records], ensemble)
+        for name in names
+        if not name.startswith(("event/", "params/"))
+    }
+    data: dict[str, Any] = {}
+    flows = description["flows"]
+    for variable, (dims, long_name) in _OUTPUT_VARIABLES.items():
+        per_flow = [arrays.get(f"{variable}/{flow}") for flow in flows]
+        present = [array for array in per_flow if array is not None]
+        if present:
+            axis = 1 if ensemble else 0
+            stacked = np.stack(present, axis)
+            units = "1" if variable.startswith("accuracy") else "loss"
+            units = "output" if variable.startswith("f_") else units
+            attrs = {"long_name": long_name, "units": units}
+            data[variable] = ((*lead, "flow", "time", *dims), stacked, attrs)
+    for name, variable in description["variables"].items():
+        dims = tuple(variable["dims"])
+        attrs = {key: variable[key] for key in ("long_name", "units")}
+        if not variable["over_time"]:
+            data[name] = ((*lead, *dims), once[name], attrs)
+        elif f"measure/{name}" in arrays:
+            array = arrays[f"measure/{name}"]
+            data[name] = ((*lead, "time", *dims), array, attrs)
+    for split, example in (("train", "example"), ("test", "example_test")):
+        if f"y_{split}" in once:
+            y = once[f"y_{split}"]
+            attrs = {"long_name": f"{split} targets", "units": "output"}
+            data[f"y_{split}"] = ((example, "output")[: y.ndim], y, attrs)
+    dataset = xr.Dataset(data, attrs=dict(description["attrs"]))
+    return _with_coords(dataset, times, description)
+
+
+def _names(solve: Sequence[Record]) -> set[str]:
+    return set(solve[0]) if solve else set()
+
+
+def _series(lane: Sequence[Sequence[Record]], name: str, length: int) -> np.ndarray:
+    """One variable over time; NaN after the end of a solve that ended early."""
+    for solve in lane:
+        if solve and name in solve[0]:
+            kept = [record[name] for record in solve[:length]]
+            missing = [np.full_like(kept[0], np.nan)] * (length - len(kept))
+            return np.stack([*kept, *missing])
+    return np.zeros((length, 0))
+
+
+def _stack(lanes: list[np.ndarray], ensemble: bool) -> np.ndarray:
+    if not ensemble:
+        return lanes[0]
+    shape = next(lane.shape for lane in lanes if lane.size)
+    return np.stack([lane if lane.size else np.full(shape, np.nan) for lane in lanes])
+
+
+def _with_coords(
+    dataset: xr.Dataset, times: np.ndarray, description: Mapping[str, Any]
+) -> xr.Dataset:
+    time_attrs = {"long_name": "training time", "units": "step x learning rate"}
+    coords: dict[str, Any] = {
+        "time": ("time", times, time_attrs),
+        "flow": np.asarray(description["flows"]),
+    }
+    for dim, labels in description["coords"].items():
+        coords[dim] = np.asarray(labels)
+    for dim, size in dataset.sizes.items():
+        coords.setdefault(dim, np.arange(size))
+    present = set(dataset.dims) | {"time", "flow"}
+    return dataset.assign_coords({d: c for d, c in coords.items() if d in present})

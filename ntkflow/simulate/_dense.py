@@ -1,0 +1,68 @@
+"""Dense output: the state at any time, from the solver's own interpolation."""
+
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+
+from ..flows import OutputState
+from ..problem import Problem
+from ._solve import Solve
+
+
+class DenseOutput:
+    """Interpolations of all segments of all solves; grows with the run's length.
+
+    Args:
+        problem: The problem.
+    """
+
+    def __init__(self, problem: Problem):
+        self._problem = problem
+        self._solves: list[tuple[Solve, Any, list[tuple[float, Any]]]] = []
+
+    def add_solve(self, solve: Solve, constants: Any) -> None:
+        """Begins the record of another solve.
+
+        Args:
+            solve: The solve.
+            constants: From `Coupled.prepare`.
+        """
+        self._solves.append((solve, constants, []))
+
+    def add_segment(self, end: float, interpolation: Any) -> None:
+        """Adds a segment of the last solve.
+
+        Args:
+            end: Time at its end.
+            interpolation: diffrax's dense interpolation over it.
+        """
+        self._solves[-1][2].append((end, interpolation))
+
+    def evaluate(self, t: float | int) -> dict[str, OutputState]:
+        """The outputs of every flow at one time.
+
+        Args:
+            t: Training time.
+
+        Returns:
+            Outputs by flow name.
+
+        Raises:
+            ValueError: If `t` is outside the run.
+        """
+        found: dict[str, OutputState] = {}
+        for solve, constants, segments in self._solves:
+            last = segments[-1][0]
+            if not 0 <= t <= last:
+                raise ValueError(f"t = {t:g} is outside the run, 0 … {last:g}.")
+            interpolation = next(part for end, part in segments if t <= end)
+            packed = _evaluate(interpolation, jnp.asarray(t, self._problem.dtype))
+            state = solve.coupled.unpack(packed, self._problem)
+            found |= solve.coupled.outputs(state, self._problem, constants)
+        return found
+
+
+@eqx.filter_jit
+def _evaluate(interpolation: Any, t: Any) -> Any:
+    return interpolation.evaluate(t)

@@ -1,0 +1,87 @@
+"""Locating a costly stop condition between two save times."""
+
+from typing import Any
+
+import diffrax as dfx
+import equinox as eqx
+import jax.numpy as jnp
+import jax.tree_util as jtu
+from scipy.optimize import brentq
+
+from .._types import Params
+from ..flows import Packed
+from ..problem import Problem
+from ._events import AbstractEvent
+from ._solve import Solve
+
+
+@eqx.filter_jit
+def _value_at(
+    solve: Solve,
+    problem: Problem,
+    constants: Any,
+    y0: Any,
+    t0: Any,
+    t1: Any,
+    event: AbstractEvent,
+    reference: Any,
+) -> Any:
+    """The event's value at `t1`, integrated from the saved state at `t0`."""
+    solution = dfx.diffeqsolve(
+        solve.terms(problem, constants),
+        solve.solver,
+        t0=t0,
+        t1=t1,
+        dt0=solve.dt0,
+        y0=y0,
+        stepsize_controller=solve.controller,
+        adjoint=dfx.ForwardMode(),
+        max_steps=None,
+    )
+    assert solution.ys is not None
+    last = jtu.tree_map(lambda leaf: leaf[-1], solution.ys)
+    return event.value(problem, _params(solve, problem, last), reference)
+
+
+def locate(
+    solve: Solve,
+    problem: Problem,
+    constants: Any,
+    before: tuple[float, Any],
+    after: float,
+    event: AbstractEvent,
+    reference: Any,
+    rtol: float,
+) -> float:
+    """The time at which a costly condition is met, by Brent's method.
+
+    Args:
+        solve: The solve.
+        problem: The problem.
+        constants: From `Coupled.prepare`.
+        before: A save time at which the condition does not hold yet, and its state.
+        after: A later one at which it does.
+        event: The condition.
+        reference: What it compares with.
+        rtol: Relative tolerance on the time.
+
+    Returns:
+        The time.
+    """
+    start, state = before
+
+    def value(t: float) -> float:
+        if t <= start:
+            params = _params(solve, problem, state)
+            return float(event.value(problem, params, reference))
+        times = (jnp.asarray(s, problem.dtype) for s in (start, t))
+        return float(
+            _value_at(solve, problem, constants, state, *times, event, reference)
+        )
+
+    return float(brentq(value, start, after, xtol=rtol * after, rtol=8.9e-16))
+
+
+def _params(solve: Solve, problem: Problem, packed: Packed) -> Params:
+    flow = solve.coupled.parameter_flows[0]
+    return flow.params(solve.coupled.unpack(packed, problem)[flow.name])

@@ -1,0 +1,260 @@
+"""From what was asked for to solves: flows completed, solvers chosen, grouped."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import diffrax as dfx
+import equinox as eqx
+import numpy as np
+
+from .._errors import unknown_name
+from ..flows import (
+    AbstractFlow,
+    Coupled,
+    Gradient,
+    Linearized,
+    Quadrature,
+    Residual,
+    max_over_flows,
+)
+from ..measures import AbstractMeasure
+from ._events import AbstractEvent
+from ._solve import Solve
+
+AUTO = (
+    "auto: Tsit5, explicit; there is no stiff method yet, so steps are limited by "
+    "stability to about 3.5/λ_max"
+)
+
+
+class PlannedSolve(NamedTuple):
+    """A solve, and how to speak of its solver.
+
+    Attributes:
+        solve: The solve.
+        solver: A sentence for the statistics.
+        measured: Whether measures read this solve's first parameter flow.
+    """
+
+    solve: Solve
+    solver: str
+    measured: bool
+
+
+def default_flows() -> tuple[AbstractFlow, ...]:
+    """The network, both residual equations and the linearized model."""
+    return (Gradient(), Residual("evolving"), Residual("frozen"), Linearized())
+
+
+def complete_flows(
+    flows: Sequence[AbstractFlow], measures: Sequence[AbstractMeasure]
+) -> list[AbstractFlow]:
+    """Adds the flows that others run along or that measures need.
+
+    Args:
+        flows: What the caller asked for.
+        measures: The measures.
+
+    Returns:
+        All flows; the caller's order, added ones first.
+
+    Raises:
+        ValueError: If something is no flow, or a measure cannot be served.
+    """
+    flows = list(flows)
+    for flow in flows:
+        if not isinstance(flow, AbstractFlow):
+            raise ValueError(
+                f"flows must be instances such as nf.flows.Gradient(), got {flow!r}."
+            )
+    if not flows:
+        raise ValueError("flows is empty: name at least one, e.g. nf.flows.Gradient().")
+    names = [flow.name for flow in flows]
+    if "gradient" not in names and any(flow.along == "gradient" for flow in flows):
+        flows.insert(0, Gradient())
+    needs = frozenset().union(*(measure.needs for measure in measures))
+    watched = Coupled(tuple(flows)).parameter_flows
+    if measures and not watched:
+        raise ValueError(
+            "Measures read a flow of the network's parameters and there is none: add "
+            "nf.flows.Gradient() to flows, or pass measures=()."
+        )
+    if "linearized" in needs and "linearized" not in names:
+        raise ValueError(
+            "The linearization gap compares with the linearized model: add "
+            "nf.flows.Linearized() to flows, or drop the measure."
+        )
+    if "quadrature" in needs and "quadrature" not in names:
+        flows.append(Quadrature(watched[0]))
+    return flows
+
+
+def plan_solves(
+    flows: Sequence[AbstractFlow],
+    *,
+    solver: Any,
+    controller: dfx.AbstractStepSizeController | None,
+    dt0: float | None,
+    rtol: float,
+    atol: float,
+    events: Sequence[AbstractEvent],
+    dense_steps: int,
+) -> list[PlannedSolve]:
+    """Groups flows into solves: those with the same solver are integrated together.
+
+    Args:
+        flows: All flows.
+        solver: `"auto"`, a diffrax solver, or a mapping from flow names to either.
+        controller: A step-size controller; by default one that holds every flow to the
+            tolerances.
+        dt0: The first step, or None.
+        rtol: Relative tolerance.
+        atol: Absolute tolerance, in units of each flow's state.
+        events: Cheap stop conditions; they end the measured solve.
+        dense_steps: Steps of dense output a segment keeps.
+
+    Returns:
+        The solves; the one that measures read comes last, so that the others' outputs
+        are at hand.
+    """
+    by_name = _solvers_by_name(flows, solver)
+    groups: list[tuple[Any, list[AbstractFlow]]] = []
+    for flow in flows:
+        chosen = by_name[flow.name]
+        for other, members in groups:
+            if _same(other, chosen):
+                members.append(flow)
+                break
+        else:
+            groups.append((chosen, [flow]))
+    planned = []
+    first = Coupled(tuple(flows)).parameter_flows
+    for chosen, members in groups:
+        coupled = Coupled(tuple(members))
+        measured = bool(first) and first[0].name in coupled.names
+        method = dfx.Tsit5() if chosen == "auto" else chosen
+        steps = _controller(method, controller, dt0, rtol, atol)
+        solve = Solve(
+            coupled,
+            method,
+            steps,
+            dt0,
+            tuple(events) if measured else (),
+            dense_steps,
+        )
+        sentence = AUTO if chosen == "auto" else type(method).__name__
+        planned.append(PlannedSolve(solve, sentence, measured))
+    return sorted(planned, key=lambda p: p.measured)
+
+
+def _solvers_by_name(flows: Sequence[AbstractFlow], solver: Any) -> dict[str, Any]:
+    names = [flow.name for flow in flows]
+    if isinstance(solver, Mapping):
+        for name in solver:
+            if name not in names:
+                raise unknown_name("flow in solver", name, names)
+        by_name = {name: solver.get(name, "auto") for name in names}
+    else:
+        by_name = dict.fromkeys(names, solver)
+    for flow in flows:
+        chosen = by_name[flow.name]
+        if isinstance(chosen, str) and chosen != "auto":
+            raise unknown_name("solver", chosen, ["auto"])
+        if not isinstance(chosen, str | dfx.AbstractSolver):
+            raise ValueError(
+                'solver must be "auto", a diffrax solver instance such as '
+                f"diffrax.Tsit5(), or a mapping of flow names to these; got {chosen!r}."
+            )
+        if flow.along is not None:
+            asked = isinstance(solver, Mapping) and flow.name in solver
+            if asked and not _same(chosen, by_name[flow.along]):
+                raise ValueError(
+                    f"{flow.name} reads the kernel along {flow.along} at every stage, "
+                    "so they share a solve: give both the same solver, or leave "
+                    f"{flow.name} out of the mapping."
+                )
+            by_name[flow.name] = by_name[flow.along]
+    return by_name
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, str) or isinstance(b, str):
+        return isinstance(a, str) and isinstance(b, str) and a == b
+    return type(a) is type(b) and bool(eqx.tree_equal(a, b))
+
+
+def _controller(
+    solver: dfx.AbstractSolver,
+    controller: dfx.AbstractStepSizeController | None,
+    dt0: float | None,
+    rtol: float,
+    atol: float,
+) -> dfx.AbstractStepSizeController:
+    if controller is None:
+        if not isinstance(solver, dfx.AbstractAdaptiveSolver):
+            raise ValueError(
+                f"{type(solver).__name__} has no error estimate, so it cannot choose "
+                "its steps: pass dt0= and controller=diffrax.ConstantStepSize()."
+            )
+        return dfx.PIDController(rtol=rtol, atol=atol, norm=max_over_flows)
+    if isinstance(controller, dfx.StepTo):
+        raise ValueError(
+            "diffrax.StepTo fixes every step in advance and cannot be resumed by "
+            "segments: use ConstantStepSize with dt0=, or an adaptive controller."
+        )
+    if isinstance(controller, dfx.ConstantStepSize) and dt0 is None:
+        raise ValueError("ConstantStepSize needs its step: pass dt0=.")
+    return controller
+
+
+def check_tolerances(rtol: float, atol: float, dtype: np.dtype) -> None:
+    """Refuses tolerances that the dtype cannot hold.
+
+    Args:
+        rtol: Relative tolerance.
+        atol: Absolute tolerance.
+        dtype: The state's dtype.
+
+    Raises:
+        ValueError: If rtol is below eight units of rounding, or one is not positive.
+    """
+    if not (rtol > 0 and atol > 0):
+        raise ValueError(f"rtol and atol must be positive, got {rtol} and {atol}.")
+    reach = 8 * float(np.finfo(dtype).eps)
+    if rtol < reach:
+        raise ValueError(
+            f"rtol={rtol:g} is below what {dtype} can hold (about {reach:.1g}): loosen "
+            "it, or use float64 with jax.config.update('jax_enable_x64', True) and a "
+            "float64 model."
+        )
+
+
+def check_times(ts: Any, dtype: np.dtype) -> np.ndarray:
+    """Save times as a float64 vector.
+
+    Args:
+        ts: Save times.
+        dtype: The dtype time is integrated in.
+
+    Returns:
+        The times.
+
+    Raises:
+        ValueError: If they are not finite, not increasing, or begin before zero.
+    """
+    times = np.asarray(ts, dtype=np.float64)
+    if times.ndim != 1 or times.size == 0:
+        raise ValueError(f"ts must be a vector of save times, got shape {times.shape}.")
+    if not np.isfinite(times).all() or times[0] < 0 or times[-1] <= 0:
+        raise ValueError(
+            "ts must be finite, not negative, and end after zero; got "
+            f"{times[0]:g} … {times[-1]:g}. Training starts at t = 0."
+        )
+    steps = np.diff(times.astype(dtype))
+    if (steps <= 0).any():
+        i = int(np.argmax(steps <= 0))
+        raise ValueError(
+            f"ts must increase: ts[{i}] = {times[i]:g} is followed by ts[{i + 1}] = "
+            f"{times[i + 1]:g} (as {dtype})."
+        )
+    return times

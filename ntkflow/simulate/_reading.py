@@ -1,0 +1,242 @@
+"""From a saved state to a record: outputs, losses and measures, as named arrays.
+
+Everything read at one save time is traced into one function, so that a quantity several
+measures need (the kernel above all) is computed once.
+"""
+
+from typing import Any, NamedTuple, final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from .._types import Params
+from ..flows import AbstractParameterFlow, Coupled, OutputState, Packed
+from ..kernels import ntk, ntk_velocity
+from ..measures import AbstractMeasure, Snapshot
+from ..models import named_leaves
+from ..problem import Problem
+from ._events import AbstractEvent
+
+Record = dict[str, np.ndarray]
+"""Arrays of one save time, named `variable/flow` or `measure/variable`."""
+
+
+class Reference(NamedTuple):
+    """What readings compare with: everything taken at t = 0.
+
+    Attributes:
+        kernel: Θ₀, or None.
+        prepared: What each measure prepared.
+        events: What each costly event compares with.
+        once: Arrays of variables that are read at t = 0 alone.
+    """
+
+    kernel: Array | None
+    prepared: list[Any]
+    events: list[Any]
+    once: dict[str, Array]
+
+
+@final
+class Reader(eqx.Module):
+    """Reads saved states of one solve.
+
+    Attributes:
+        coupled: The flows of the solve.
+        measures: Measures of its first parameter flow; empty in other solves.
+        events: Costly stop conditions, likewise.
+    """
+
+    coupled: Coupled
+    measures: tuple[AbstractMeasure, ...]
+    events: tuple[AbstractEvent, ...]
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The shared quantities the measures read."""
+        return frozenset().union(*(measure.needs for measure in self.measures))
+
+    @property
+    def flow(self) -> AbstractParameterFlow:
+        """The measured flow."""
+        return self.coupled.parameter_flows[0]
+
+    def reference(self, problem: Problem) -> Reference:
+        """Everything taken at t = 0; traced.
+
+        Args:
+            problem: The problem.
+
+        Returns:
+            The reference.
+        """
+        if not self.measures:
+            return Reference(None, [], self._event_references(problem), {})
+        state = self.coupled.init(problem)
+        f0 = problem.outputs(problem.params, problem.x)
+        x_test = problem.x_test
+        test = None if x_test is None else problem.outputs(problem.params, x_test)
+        outputs = {self.flow.name: OutputState(f0, test)}
+        outputs["linearized"] = outputs[self.flow.name]
+        time = jnp.zeros((), problem.dtype)
+        first = self._snapshot(problem, time, state, outputs, None)
+        prepared = [measure.prepare(first) for measure in self.measures]
+        once = {}
+        for measure, fixed in zip(self.measures, prepared, strict=True):
+            variables = measure.variables(problem)
+            if not all(variable.over_time for variable in variables.values()):
+                values = measure(first, fixed)
+                once |= {n: values[n] for n in variables if not variables[n].over_time}
+        return Reference(first.kernel, prepared, self._event_references(problem), once)
+
+    def _event_references(self, problem: Problem) -> list[Any]:
+        return [event.reference(problem) for event in self.events]
+
+    def _snapshot(
+        self,
+        problem: Problem,
+        time: Array,
+        state: dict[str, Any],
+        outputs: dict[str, OutputState],
+        kernel0: Array | None,
+    ) -> Snapshot:
+        params = self.flow.params(state[self.flow.name])
+        own = outputs[self.flow.name]
+        kernel = velocity = None
+        if self.needs & {"kernel", "velocity"}:
+            kernel = _kernel(problem, params)
+        if "velocity" in self.needs:
+            velocity = ntk_velocity(problem, problem.model_of(params))
+        linearized = outputs.get("linearized")
+        return Snapshot(
+            time=time,
+            problem=problem,
+            params=params,
+            params0=problem.params,
+            f_train=own.train,
+            f_test=own.test,
+            energy=self.flow.energy(state[self.flow.name], problem),
+            kernel=kernel,
+            kernel0=kernel if kernel0 is None else kernel0,
+            velocity=velocity,
+            linearized=None if linearized is None else linearized.train,
+            linearized_test=None if linearized is None else linearized.test,
+            quadrature=state.get("quadrature"),
+        )
+
+    def read(
+        self,
+        problem: Problem,
+        constants: dict[str, Any],
+        reference: Reference,
+        time: Array,
+        packed: Packed,
+        linearized: OutputState | None,
+    ) -> dict[str, Array]:
+        """One record; traced.
+
+        Args:
+            problem: The problem.
+            constants: From `Coupled.prepare`.
+            reference: From `reference`.
+            time: The save time.
+            packed: The coupled state there.
+            linearized: Outputs of a linearized flow of another solve, or None.
+
+        Returns:
+            Arrays by record name; under `event/i` the values of the costly events,
+            under `params/` the measured flow's trained leaves.
+        """
+        state = self.coupled.unpack(packed, problem)
+        outputs = self.coupled.outputs(state, problem, constants)
+        record: dict[str, Array] = {}
+        for name, out in outputs.items():
+            record |= _outputs_record(problem, name, out)
+        if self.coupled.parameter_flows:
+            params = self.flow.params(state[self.flow.name])
+            record |= {f"params/{name}": leaf for name, leaf in named_leaves(params)}
+        if not (self.measures or self.events):
+            return record
+        if linearized is not None:
+            outputs["linearized"] = linearized
+        now = self._snapshot(problem, time, state, outputs, reference.kernel)
+        for measure, fixed in zip(self.measures, reference.prepared, strict=True):
+            values = measure(now, fixed)
+            record |= {f"measure/{name}": value for name, value in values.items()}
+        for name in reference.once:
+            del record[f"measure/{name}"]
+        # The compiler finds the events' kernel to be the measures' own.
+        for i, (event, fixed) in enumerate(
+            zip(self.events, reference.events, strict=True)
+        ):
+            record[f"event/{i}"] = event.value(problem, now.params, fixed)
+        return record
+
+
+def _kernel(problem: Problem, params: Params) -> Array:
+    model = problem.model_of(params)
+    return ntk(model, problem.x, outputs="full", trainable=problem.trainable)
+
+
+def _outputs_record(problem: Problem, name: str, out: OutputState) -> dict[str, Array]:
+    record = {}
+    sets = {"train": (out.train, problem.y), "test": (out.test, problem.y_test)}
+    for split, (f, y) in sets.items():
+        if f is None or y is None:
+            continue
+        record[f"f_{split}/{name}"] = f
+        record[f"loss_{split}/{name}"] = problem.loss_of(f, y)
+        accuracy = problem.accuracy(f, y)
+        if accuracy is not None:
+            record[f"accuracy_{split}/{name}"] = accuracy
+    return record
+
+
+@eqx.filter_jit
+def compute_reference(reader: Reader, problem: Problem) -> Reference:
+    """`Reader.reference`, compiled.
+
+    Args:
+        reader: The reader.
+        problem: The problem.
+
+    Returns:
+        The reference.
+    """
+    return reader.reference(problem)
+
+
+@eqx.filter_jit
+def _read(reader, problem, constants, reference, time, packed, linearized):
+    return reader.read(problem, constants, reference, time, packed, linearized)
+
+
+def read_record(
+    reader: Reader,
+    problem: Problem,
+    constants: dict[str, Any],
+    reference: Reference,
+    time: float,
+    packed: Packed,
+    linearized: OutputState | None,
+) -> Record:
+    """`Reader.read`, compiled, as numpy arrays.
+
+    Args:
+        reader: The reader.
+        problem: The problem.
+        constants: From `Coupled.prepare`.
+        reference: From `compute_reference`.
+        time: The save time.
+        packed: The coupled state there.
+        linearized: Outputs of a linearized flow of another solve, or None.
+
+    Returns:
+        The record.
+    """
+    when = jnp.asarray(time, problem.dtype)
+    record = _read(reader, problem, constants, reference, when, packed, linearized)
+    return {name: np.asarray(jax.device_get(value)) for name, value in record.items()}

@@ -1,0 +1,49 @@
+"""Why a run ended, in ntkflow's own words."""
+
+import enum
+
+
+class Reason(enum.IntEnum):
+    """Why integration ended; `run.reason`.
+
+    diffrax's own result cannot be extended by a controller, so the cause travels as
+    this code in the controller's state and is read back by the host.
+    """
+
+    RUNNING = 0
+    COMPLETED = 1
+    EVENT = 2
+    MAX_STEPS = 3
+    DIVERGED = 4
+    STEP_UNDERFLOW = 5
+
+    @property
+    def failed(self) -> bool:
+        """Whether the run ended before it should have."""
+        return self in {Reason.MAX_STEPS, Reason.DIVERGED, Reason.STEP_UNDERFLOW}
+
+    @property
+    def message(self) -> str:
+        """What happened, and what to do about it."""
+        return _MESSAGES[self]
+
+
+_MESSAGES = {
+    Reason.RUNNING: "The run has not ended.",
+    Reason.COMPLETED: "The run reached its last save time.",
+    Reason.EVENT: "A stop event occurred.",
+    Reason.MAX_STEPS: (
+        "The solver took max_steps steps before the last save time. Raise max_steps, "
+        "loosen rtol and atol, or save up to an earlier time: explicit solvers need "
+        "about λ_max·t/3.5 steps, where λ_max is the kernel's largest eigenvalue."
+    ),
+    Reason.DIVERGED: (
+        "The state became infinite or NaN: the flow blew up, or a fixed step is beyond "
+        "the stability limit 2/λ_max. Lower dt0, or use an adaptive controller."
+    ),
+    Reason.STEP_UNDERFLOW: (
+        "The step fell below the resolution of time: the flow blows up in finite time, "
+        "its right-hand side is not finite, or the tolerances are below what the dtype "
+        "can hold."
+    ),
+}

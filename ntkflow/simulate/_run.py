@@ -1,0 +1,384 @@
+"""One simulation under way: solves in turn, records, checkpoints, stop conditions."""
+
+import time as clock
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import numpy as np
+
+from .._progress import Progress
+from ..flows import OutputState, Packed
+from ..measures import AbstractMeasure
+from ..problem import Problem
+from ._checkpoint import Checkpoint, fingerprint, stack_params, worst
+from ._dataset import assemble, describe
+from ._dense import DenseOutput
+from ._events import AbstractEvent
+from ._integrate import Integration, Lanes, Segment, Tally, take
+from ._locate import locate
+from ._plan import PlannedSolve
+from ._reading import Reader, Record, Reference, compute_reference, read_record
+from ._reason import Reason
+from ._solve import Solve
+from ._trajectory import Trajectory, final_attrs
+from ._work import Pace, work
+
+_CHECKPOINT_SECONDS = 1.0
+"""A checkpoint costs milliseconds; more often than this it would show."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a simulation was asked for, checked and completed.
+
+    Attributes:
+        problem: The problem.
+        lanes: The model or models.
+        times: Save times.
+        planned: The solves, the measured one last.
+        measures: The measures.
+        costly: Costly stop conditions.
+        rtol: Relative tolerance.
+        atol: Absolute tolerance.
+        segment_steps: Steps a segment may attempt.
+        max_steps: Steps a solve may attempt.
+        dense: Whether to keep dense output.
+    """
+
+    problem: Problem
+    lanes: Lanes
+    times: np.ndarray
+    planned: list[PlannedSolve]
+    measures: tuple[AbstractMeasure, ...]
+    costly: tuple[AbstractEvent, ...]
+    rtol: float
+    atol: float
+    segment_steps: int
+    max_steps: int
+    dense: bool
+
+    @property
+    def digest(self) -> str:
+        """The fingerprint of everything that determines the numbers."""
+        solves = [planned.solve for planned in self.planned]
+        settings = (self.times, self.rtol, self.atol, self.dense)
+        parts = (self.problem, self.lanes, solves, self.measures, self.costly)
+        return fingerprint(*parts, settings)
+
+    def settings(self) -> dict[str, Any]:
+        """The settings, as they stand in the dataset's attributes."""
+        problem, planned = self.problem, self.planned
+        measured = [
+            p.solve.coupled.parameter_flows[0].name for p in planned if p.measured
+        ]
+        decay = problem.decay
+        return {
+            "time_scale": problem.time_scale,
+            "reduction": problem.reduction,
+            "loss": eqx.tree_pformat(problem.loss),
+            "decay": "none" if decay is None else eqx.tree_pformat(decay),
+            "model": eqx.tree_pformat(problem.model),
+            "dtype": str(problem.dtype),
+            "rtol": self.rtol,
+            "atol": self.atol,
+            "solver": work([(p, Tally.zeros(1)) for p in planned], 0)["solver"],
+            "controller": eqx.tree_pformat(planned[-1].solve.controller),
+            "measured_on": measured[0] if measured else "none",
+            "measures": ", ".join(type(m).__name__ for m in self.measures),
+        }
+
+
+@dataclass
+class _Stop:
+    """Which stop condition ended the run, and when."""
+
+    by: str = ""
+    at: float | None = None
+
+
+@dataclass
+class _Lane:
+    """What the host keeps of one lane of one solve."""
+
+    problem: Problem
+    reference: Reference
+    records: list[Record]
+    pending: list[Record] = field(default_factory=list)
+
+
+class Run:
+    """Carries a request out.
+
+    Args:
+        request: The request.
+        checkpoint: The checkpoint directory, or None.
+        line: Where progress is reported.
+        resume: Whether to go on with what the directory holds.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        checkpoint: str | Path | None,
+        line: Progress,
+        *,
+        resume: bool,
+    ):
+        self._request = request
+        self._line = line
+        self._lanes = 1 if request.lanes.count is None else request.lanes.count
+        self._stop = _Stop()
+        self._tallies: list[tuple[PlannedSolve, Tally]] = []
+        self._reads = 0
+        self._t_reached = 0.0
+        self._kept = len(request.times)
+        self._dense = DenseOutput(request.problem) if request.dense else None
+        self._solves = [self._open(planned) for planned in request.planned]
+        once = self._once()
+        names = [n for p in request.planned for n in _with_outputs(p)]
+        self._description = describe(
+            request.problem, names, request.measures, request.settings(),
+            request.lanes.count,
+        )  # fmt: skip
+        self._description["solves"] = len(request.planned)
+        self._once_arrays = once
+        self._store: Checkpoint | None = None
+        if checkpoint is not None:
+            self._store = Checkpoint(checkpoint)
+            self._store.begin(
+                request.digest, self._description, request.times, once, resume=resume
+            )
+
+    def _open(self, planned: PlannedSolve) -> tuple[Reader, list[_Lane]]:
+        """The reader of a solve, and its lanes with what they compare with."""
+        request = self._request
+        measured = planned.measured
+        reader = Reader(
+            planned.solve.coupled,
+            request.measures if measured else (),
+            request.costly if measured else (),
+        )
+        lanes = []
+        for i in range(self._lanes):
+            problem = request.lanes.lane(i)
+            lanes.append(_Lane(problem, compute_reference(reader, problem), []))
+        return reader, lanes
+
+    def _once(self) -> dict[str, np.ndarray]:
+        problem = self._request.problem
+        once = {"y_train": np.asarray(problem.y)}
+        if problem.y_test is not None:
+            once["y_test"] = np.asarray(problem.y_test)
+        lanes = self._solves[-1][1]
+        for name in lanes[0].reference.once:
+            arrays = [np.asarray(lane.reference.once[name]) for lane in lanes]
+            ensemble = self._request.lanes.count is not None
+            once[name] = np.stack(arrays) if ensemble else arrays[0]
+        return once
+
+    def finish(self) -> Trajectory:
+        """Integrates whatever is left to do.
+
+        Returns:
+            The trajectory.
+        """
+        for index in range(len(self._request.planned)):
+            self._integrate(index)
+        records = [
+            [lanes[i].records for _, lanes in self._solves] for i in range(self._lanes)
+        ]
+        times = self._request.times[: self._kept]
+        ensemble = self._request.lanes.count is not None
+        reason = max(worst(tally.code) for _, tally in self._tallies)
+        stats = self._stats()
+        dataset = assemble(self._description, times, self._once_arrays, records)
+        lanes = self._request.lanes
+        return Trajectory(
+            dataset.assign_attrs(final_attrs(reason, stats)),
+            reason,
+            stats,
+            stack_params(records, self._kept, ensemble=ensemble),
+            (lanes.params, lanes.static),
+            self._dense,
+        )
+
+    def _integrate(self, index: int) -> None:
+        """Integrates one solve over its save times."""
+        request = self._request
+        planned, (reader, lanes) = request.planned[index], self._solves[index]
+        integration = Integration(
+            planned.solve,
+            request.lanes,
+            request.times,
+            segment_steps=request.segment_steps,
+            max_steps=request.max_steps,
+        )
+        if self._dense is not None:
+            self._dense.add_solve(planned.solve, integration.constants)
+        previous = (0.0, integration.state.y)
+        previous = self._restore(index, integration, lanes, previous)
+        self._t_reached = float(np.min(np.asarray(integration.state.t)))
+        tally = integration.tally
+        self._tallies.append((planned, tally))
+        self._kept = max(tally.saved)
+        written = clock.perf_counter()
+        pace = Pace(float(request.times[-1]))
+        for segment in integration.segments():
+            self._t_reached = float(segment.times.min())
+            previous = self._read(integration, reader, lanes, segment, previous)
+            if self._dense is not None:
+                self._dense.add_segment(self._t_reached, segment.interpolation)
+            self._report(planned, integration, pace)
+            late = clock.perf_counter() - written > _CHECKPOINT_SECONDS
+            if late or not tally.running.any():
+                self._write(index, integration, lanes, previous)
+                written = clock.perf_counter()
+
+    def _restore(
+        self, index: int, integration: Integration, lanes: list[_Lane], previous: Any
+    ) -> tuple[float, Any]:
+        """Puts a solve where its checkpoint left it."""
+        if self._store is None:
+            return previous
+        restored = self._store.read_state(index, integration.state)
+        if restored is None:
+            return previous
+        integration.state, integration.tally = restored.state, restored.tally
+        self._reads = restored.stats["kernel_builds"]
+        stopped = restored.stats
+        self._stop = _Stop(stopped["stopped_by"], stopped["stopped_at"])
+        for i, lane in enumerate(lanes):
+            lane.records = self._store.read_records(index, i)
+            del lane.records[int(restored.tally.saved[i]) :]
+        if restored.previous is None or not lanes[0].records:
+            return previous
+        return self._request.times[len(lanes[0].records) - 1], restored.previous
+
+    def _read(
+        self,
+        integration: Integration,
+        reader: Reader,
+        lanes: list[_Lane],
+        segment: Segment,
+        previous: tuple[float, Any],
+    ) -> tuple[float, Any]:
+        """Reads newly saved states; a costly condition may end the run here."""
+        times = self._request.times
+        for i, lane in enumerate(lanes):
+            constants = _lane_constants(integration, i)
+            for j, state in enumerate(segment.saved[i]):
+                at = int(segment.first[i]) + j
+                record = read_record(
+                    reader,
+                    lane.problem,
+                    constants,
+                    lane.reference,
+                    times[at],
+                    state,
+                    self._linearized(i, at),
+                )
+                self._reads += bool(reader.needs & {"kernel", "velocity"})
+                for e, event in enumerate(self._request.costly):
+                    if reader.events and record[f"event/{e}"] <= 0:
+                        stop = locate(
+                            integration.solve,
+                            lane.problem,
+                            constants,
+                            previous,
+                            float(times[at]),
+                            event,
+                            lane.reference.events[e],
+                            self._request.rtol,
+                        )
+                        self._end(integration.tally, event, stop, at)
+                        return previous
+                lane.records.append(record)
+                lane.pending.append(record)
+                previous = (float(times[at]), state)
+        tally = integration.tally
+        self._kept = int(tally.saved.max())
+        if (tally.code == Reason.EVENT).any():
+            event = integration.solve.events[int(tally.event[0])]
+            self._stop = _Stop(eqx.tree_pformat(event), float(segment.times[0]))
+        return previous
+
+    def _end(self, tally: Tally, event: AbstractEvent, stop: float, saved: int) -> None:
+        tally.code[:] = Reason.EVENT
+        tally.saved[:] = saved
+        self._kept = saved
+        self._stop = _Stop(eqx.tree_pformat(event), stop)
+
+    def _linearized(self, lane: int, at: int) -> OutputState | None:
+        """Outputs of a linearized flow that was solved before, at one save time."""
+        for _, lanes in self._solves:
+            records = lanes[lane].records
+            if len(records) > at and "f_train/linearized" in records[at]:
+                record = records[at]
+                test = record.get("f_test/linearized")
+                return OutputState(record["f_train/linearized"], test)
+        return None
+
+    def _write(
+        self,
+        index: int,
+        integration: Integration,
+        lanes: list[_Lane],
+        previous: tuple[float, Any],
+    ) -> None:
+        if self._store is None:
+            return
+        for i, lane in enumerate(lanes):
+            if lane.pending:
+                first = len(lane.records) - len(lane.pending)
+                self._store.write_records(index, i, first, lane.pending)
+                lane.pending = []
+        self._store.write_state(
+            index,
+            integration.state,
+            integration.tally,
+            self._stats(),
+            self._kept,
+            previous[1] if self._request.costly else None,
+        )
+
+    def _stats(self) -> dict[str, Any]:
+        stats = work(self._tallies, self._reads)
+        return {
+            **stats,
+            "t_reached": self._t_reached,
+            "stopped_by": self._stop.by,
+            "stopped_at": self._stop.at,
+        }
+
+    def _report(
+        self, planned: PlannedSolve, integration: Integration, pace: Pace
+    ) -> None:
+        loss = ""
+        if planned.measured and self._request.lanes.count is None:
+            now, first = _losses(
+                planned.solve, self._request.problem, integration.state.y
+            )
+            loss = f" · loss {float(now):.3g} ({float(now / first):.2%} of its start)"
+        names = ", ".join(_with_outputs(planned))
+        saves = len(self._request.times)
+        line = pace.line(names, self._t_reached, integration.tally, loss, saves)
+        self._line.update(line)
+
+
+def _with_outputs(planned: PlannedSolve) -> list[str]:
+    return [name for name in planned.solve.coupled.names if name != "quadrature"]
+
+
+def _lane_constants(integration: Integration, lane: int) -> Any:
+    if integration.lanes.count is None:
+        return integration.constants
+    return take(integration.constants, lane)
+
+
+@eqx.filter_jit
+def _losses(solve: Solve, problem: Problem, y: Packed) -> tuple[Any, Any]:
+    flow = solve.coupled.parameter_flows[0]
+    params = flow.params(solve.coupled.unpack(y, problem)[flow.name])
+    return problem.objective(params), problem.objective(problem.params)

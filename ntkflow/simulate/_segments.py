@@ -1,0 +1,176 @@
+"""A controller that cuts a solve into segments without changing a single step.
+
+A run is integrated in segments so that it can report, be saved and be killed. Results
+must not depend on where the cuts fall, so a segment ends after a whole step, never at a
+save time, and the next one begins with exactly the step the controller had proposed.
+diffrax's `Solution` does not return that proposal; this wrapper remembers it.
+"""
+
+from typing import Any, NamedTuple, final
+
+import diffrax as dfx
+import equinox as eqx
+import equinox.internal as eqxi
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+
+from .._types import BoolScalar, IntScalar, Scalar
+from ._reason import Reason
+
+_END_ULPS = 100
+"""diffrax takes a step that would end this close to the end to the end itself."""
+
+
+def clip_floor(end: np.floating) -> np.floating:
+    """The time past which a step is taken to the end itself.
+
+    Args:
+        end: End of the run, in the dtype of time.
+
+    Returns:
+        The time 100 units in the last place before it.
+    """
+    floor = end
+    for _ in range(_END_ULPS):
+        floor = np.nextafter(floor, end.dtype.type(0))
+    return floor
+
+
+class SegmentedState(NamedTuple):
+    """State of the wrapped controller, and of the segment.
+
+    Attributes:
+        inner: State of the wrapped controller.
+        tnext: End of the step proposed next.
+        steps: Steps attempted in this segment.
+        code: A `Reason`.
+    """
+
+    inner: Any
+    tnext: Scalar
+    steps: IntScalar
+    code: IntScalar
+
+
+@final
+class Segmented(dfx.AbstractStepSizeController[SegmentedState, Any]):
+    """Runs `controller` until a number of steps is made, or a time is passed.
+
+    Also ends the solve, with its cause in the state, when the state stops being finite
+    or the step falls below the resolution of time.
+
+    Attributes:
+        controller: The controller that chooses the steps.
+        tnext: Where the first step of this segment ends.
+        max_steps: Steps this segment may attempt.
+        pause_after: The segment ends with the step that passes this time.
+        end: End of the whole run.
+        end_floor: `clip_floor(end)`.
+    """
+
+    controller: dfx.AbstractStepSizeController
+    tnext: Scalar
+    max_steps: IntScalar
+    pause_after: Scalar
+    end: Scalar
+    end_floor: Scalar
+
+    def wrap(self, direction):
+        """Wraps the inner controller.
+
+        Args:
+            direction: +1: training time runs forwards.
+
+        Returns:
+            The wrapped controller.
+        """
+        return eqx.tree_at(
+            lambda s: s.controller, self, self.controller.wrap(direction)
+        )
+
+    def init(self, terms, t0, t1, y0, dt0, args, func, error_order):
+        """The step this segment begins with; the state is passed in by the caller.
+
+        Args:
+            terms: The vector field.
+            t0: Start of the segment.
+            t1: End of the run.
+            y0: The state at t0.
+            dt0: None.
+            args: Arguments of the vector field.
+            func: The solver's evaluation of the vector field.
+            error_order: Order of the error estimate.
+
+        Returns:
+            The end of the first step, and None in place of a state.
+        """
+        return self.tnext, None
+
+    def adapt_step_size(
+        self, t0, t1, y0, y1_candidate, args, y_error, error_order, controller_state
+    ):
+        """The inner controller's decision, remembered; ends the segment when due.
+
+        Args:
+            t0: Start of the step just made.
+            t1: End of the step just made.
+            y0: State at its start.
+            y1_candidate: State at its end.
+            args: Arguments of the vector field.
+            y_error: Estimate of the local error.
+            error_order: Its order.
+            controller_state: The state.
+
+        Returns:
+            As `diffrax.AbstractStepSizeController.adapt_step_size`.
+        """
+        keep, next_t0, next_t1, made_jump, inner, result = (
+            self.controller.adapt_step_size(
+                t0,
+                t1,
+                y0,
+                y1_candidate,
+                args,
+                y_error,
+                error_order,
+                controller_state.inner,
+            )
+        )
+        finite = all_finite(y1_candidate)
+        # diffrax clips the last step after asking its controller; doing the same here
+        # lets the clipped proposal be remembered.
+        halved = next_t0 + 0.5 * (self.end - next_t0)
+        clipped = jnp.where(keep, self.end, halved)
+        next_t1 = jnp.where(next_t1 > self.end_floor, clipped, next_t1)
+        # An adaptive controller rejects a state that is not finite and shrinks the
+        # step; one that would keep it has diverged.
+        diverged = keep & ~finite
+        keep = keep & finite
+        underflow = (next_t1 <= eqxi.nextafter(next_t0)) & (next_t0 < self.end)
+        underflow = underflow | (result == dfx.RESULTS.dt_min_reached)
+        code = jnp.where(underflow, Reason.STEP_UNDERFLOW, Reason.RUNNING)
+        code = jnp.where(diverged, Reason.DIVERGED, code).astype(jnp.int32)
+        steps = controller_state.steps + 1
+        passed = keep & (next_t0 >= self.pause_after)
+        pause = (steps >= self.max_steps) | passed | (code != Reason.RUNNING)
+        result = dfx.RESULTS.where(
+            pause & (result == dfx.RESULTS.successful),
+            dfx.RESULTS.event_occurred,
+            result,
+        )
+        state = SegmentedState(inner, next_t1, steps, code)
+        return keep, next_t0, next_t1, made_jump, state, result
+
+
+def all_finite(tree: Any) -> BoolScalar:
+    """Whether every array of a pytree is finite.
+
+    Args:
+        tree: A pytree of arrays.
+
+    Returns:
+        A boolean scalar.
+    """
+    leaves = [jnp.isfinite(leaf).all() for leaf in jtu.tree_leaves(tree)]
+    return jnp.stack(leaves).all()

@@ -1,0 +1,245 @@
+"""`simulate`: a problem, flows and save times in; a trajectory out."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import diffrax as dfx
+import equinox as eqx
+import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import ArrayLike
+
+from .._progress import Progress
+from ..flows import AbstractFlow
+from ..measures import AbstractMeasure, check_affordable, default_measures
+from ..problem import Problem
+from ._events import AbstractEvent
+from ._integrate import Lanes
+from ._plan import (
+    check_times,
+    check_tolerances,
+    complete_flows,
+    default_flows,
+    plan_solves,
+)
+from ._run import Request, Run
+from ._trajectory import Trajectory
+
+
+class SimulationError(RuntimeError):
+    """A simulation ended before it should have.
+
+    Attributes:
+        trajectory: Everything computed before.
+    """
+
+    def __init__(self, message: str, trajectory: Trajectory):
+        super().__init__(message)
+        self.trajectory = trajectory
+
+
+def log_times(first: float | int, last: float | int, count: int) -> np.ndarray:
+    """Save times evenly spaced in the logarithm.
+
+    Modes of a kernel decay at rates that span decades, so a run is read best on a
+    logarithmic time axis.
+
+    Args:
+        first: First save time, positive.
+        last: Last save time.
+        count: How many, at least two.
+
+    Returns:
+        The times.
+
+    Raises:
+        ValueError: If they are not positive and increasing.
+    """
+    if not (0 < first < last and count >= 2):
+        raise ValueError(
+            "log_times needs 0 < first < last and at least two times; got "
+            f"first={first}, last={last}, count={count}."
+        )
+    times = np.geomspace(first, last, count)
+    times[0], times[-1] = first, last
+    return times
+
+
+def simulate(
+    problem: Problem,
+    ts: ArrayLike | Sequence[float | int],
+    *,
+    flows: Sequence[AbstractFlow] | None = None,
+    measures: Sequence[AbstractMeasure] | None = None,
+    solver: str | dfx.AbstractSolver | Mapping[str, Any] = "auto",
+    controller: dfx.AbstractStepSizeController | None = None,
+    dt0: float | int | None = None,
+    rtol: float | int = 1e-4,
+    atol: float | int = 1e-6,
+    events: Sequence[AbstractEvent] = (),
+    checkpoint: str | Path | None = None,
+    segment_steps: int = 256,
+    resume: bool = False,
+    ensemble: Any = None,
+    progress: bool = True,
+    throw: bool = True,
+    max_steps: int = 1_000_000,
+    dense: bool = False,
+) -> Trajectory:
+    """Integrates training time: the flows side by side, read at the save times.
+
+    Flows with the same solver are one coupled system, solved together; the error norm
+    is the largest over flows. Flows given solvers of their own are separate solves on
+    the same save times, merged into one dataset.
+
+    Args:
+        problem: Model, data and loss.
+        ts: Save times, increasing, from t ≥ 0; integration starts at t = 0. Units: step
+            size of gradient descent times number of steps.
+        flows: The flows; by default the network, the residual equation with the
+            evolving and with the frozen kernel, and the linearized model.
+        measures: What to read off the first parameter flow; by default
+            `nf.measures.default_measures`.
+        solver: `"auto"`, a diffrax solver, or a mapping from flow names to these.
+        controller: A diffrax step-size controller; by default adaptive to `rtol`,
+            `atol`.
+        dt0: The first step; the only one with `diffrax.ConstantStepSize()`.
+        rtol: Relative tolerance of a step.
+        atol: Absolute tolerance of a step.
+        events: Stop conditions on the first parameter flow. Save times after a stop are
+            absent.
+        checkpoint: A directory to keep the run in while it goes on.
+        segment_steps: Steps between two reports, and two checkpoints. Results do not
+            depend on it.
+        resume: Whether to go on with the run that `checkpoint` holds.
+        ensemble: Models stacked on a leading axis, as `equinox.filter_vmap` of a
+            model's constructor over keys returns them; integrated together, in place
+            of the problem's own model.
+        progress: Whether to report on standard error.
+        throw: Whether a numerical failure raises at the end.
+        max_steps: Steps after which a solve gives up.
+        dense: Whether to keep dense output for `Trajectory.evaluate`; its memory grows
+            with the number of steps.
+
+    Returns:
+        The trajectory.
+
+    Raises:
+        ValueError: If something asked for cannot be done; before any heavy work.
+        SimulationError: If integration failed and `throw` is on; what was computed is
+            in its `trajectory`, and in the checkpoint.
+
+    Verified by:
+        tests/simulate/test_simulate.py::test_evolving_residual_equals_that_of_the_network
+    """
+    rtol, atol = float(rtol), float(atol)
+    dt0 = None if dt0 is None else float(dt0)
+    check_tolerances(rtol, atol, problem.dtype)
+    times = check_times(ts, problem.dtype)
+    for name, value in (("segment_steps", segment_steps), ("max_steps", max_steps)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}.")
+    if resume and checkpoint is None:
+        raise ValueError("resume=True needs checkpoint=, the directory to resume from.")
+    lanes = _lanes(problem, ensemble, events, dense=dense)
+    asked = default_flows() if flows is None else tuple(flows)
+    if measures is None:
+        names = [flow.name for flow in complete_flows(asked, ())]
+        measures = default_measures(problem, names) if "gradient" in names else ()
+    all_flows = complete_flows(asked, measures)
+    _check_events(events, problem, all_flows)
+    costly = [event for event in events if event.costly]
+    planned = plan_solves(
+        all_flows,
+        solver=solver,
+        controller=controller,
+        dt0=dt0,
+        rtol=rtol,
+        atol=atol,
+        events=[event for event in events if not event.costly],
+        dense_steps=segment_steps if dense else 0,
+    )
+    announcement = check_affordable(measures, problem, len(times))
+    request = Request(
+        problem=problem,
+        lanes=lanes,
+        times=times,
+        planned=planned,
+        measures=tuple(measures),
+        costly=tuple(costly),
+        rtol=rtol,
+        atol=atol,
+        segment_steps=segment_steps,
+        max_steps=max_steps,
+        dense=dense,
+    )
+    with Progress(enabled=progress) as line:
+        line.say(announcement)
+        if costly:
+            line.say(
+                f"{type(costly[0]).__name__} is costly: it is read at the save times, "
+                "then located with about ten more readings."
+            )
+        trajectory = Run(request, checkpoint, line, resume=resume).finish()
+    if throw and trajectory.reason.failed:
+        kept = "" if checkpoint is None else f" Everything before is in {checkpoint}."
+        last = trajectory.dataset.attrs["t_reached"]
+        raise SimulationError(
+            f"Integration ended at t = {last:g} of {times[-1]:g}: "
+            f"{trajectory.reason.message}{kept}",
+            trajectory,
+        )
+    return trajectory
+
+
+def _check_events(
+    events: Sequence[AbstractEvent], problem: Problem, flows: Sequence[AbstractFlow]
+) -> None:
+    if not events:
+        return
+    if "gradient" not in [f.name for f in flows] and "momentum" not in [
+        f.name for f in flows
+    ]:
+        raise ValueError(
+            "Stop conditions watch a flow of the network's parameters: add "
+            "nf.flows.Gradient() to flows."
+        )
+    for event in events:
+        if not isinstance(event, AbstractEvent):
+            raise ValueError(
+                f"events must be instances such as nf.LossBelow(0.01), got {event!r}."
+            )
+        value = event.value(problem, problem.params, event.reference(problem))
+        if not value > 0:
+            raise ValueError(
+                f"{event} holds already at t = 0 (value {float(value):g}): nothing "
+                "would be simulated. Choose another threshold."
+            )
+
+
+def _lanes(
+    problem: Problem, ensemble: Any, events: Sequence[AbstractEvent], *, dense: bool
+) -> Lanes:
+    if ensemble is None:
+        return Lanes(problem, problem.params, problem.static, None)
+    if events or dense:
+        raise ValueError(
+            "An ensemble takes neither events nor dense output, since its members "
+            "would end at different times: simulate its members one by one."
+        )
+    expected = jtu.tree_structure(eqx.filter(problem.model, eqx.is_array))
+    found = jtu.tree_structure(eqx.filter(ensemble, eqx.is_array))
+    own = jtu.tree_leaves(eqx.filter(problem.model, eqx.is_array))
+    stacked = jtu.tree_leaves(eqx.filter(ensemble, eqx.is_array))
+    counts = {leaf.shape[0] for leaf in stacked if leaf.ndim > 0}
+    same = expected == found and len(own) == len(stacked) and len(counts) == 1
+    if not same or any(
+        a.shape != b.shape[1:] for a, b in zip(own, stacked, strict=True)
+    ):
+        raise ValueError(
+            "ensemble must be the problem's model with a leading axis on every array: "
+            "equinox.filter_vmap(make_model)(keys), with the make_model of the problem."
+        )
+    params, static = eqx.partition(ensemble, problem.trainable)
+    return Lanes(problem, params, static, counts.pop())

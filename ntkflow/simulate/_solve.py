@@ -1,0 +1,268 @@
+"""One solve: a coupled system, a solver and a controller, a segment at a time.
+
+`Solve.start` makes the state at t = 0 and `Solve.advance` integrates one segment of it;
+both are compiled once and work on every segment, alone or under `vmap` for an ensemble.
+The host loop that strings segments together is in `_integrate.py`.
+"""
+
+from typing import Any, NamedTuple, final
+
+import diffrax as dfx
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import optimistix as optx
+from jaxtyping import Array, Float
+
+from .._types import BoolScalar, IntScalar, Scalar
+from ..flows import Coupled, Packed
+from ..problem import Problem
+from ._events import AbstractEvent
+from ._reason import Reason
+from ._segments import Segmented, SegmentedState
+
+
+class SolveState(NamedTuple):
+    """All that the next segment depends on; what a checkpoint holds.
+
+    Attributes:
+        t: Training time reached.
+        y: The coupled state there, packed.
+        solver: The solver's own state.
+        controller: The controller's, with the step it proposed.
+        made_jump: diffrax's jump flag; a Python False unless the controller jumps.
+    """
+
+    t: Scalar
+    y: Packed
+    solver: Any
+    controller: SegmentedState
+    made_jump: bool | BoolScalar
+
+
+class Span(NamedTuple):
+    """What one segment is asked for; arrays, so that no new value recompiles.
+
+    Attributes:
+        window: Save times of this segment, the last one repeated to a fixed length.
+        max_steps: Steps it may attempt.
+        end: End of the run.
+        end_floor: Where a step is taken to the end.
+    """
+
+    window: Float[Array, " W"]
+    max_steps: IntScalar
+    end: Scalar
+    end_floor: Scalar
+
+
+class Progressed(NamedTuple):
+    """What one segment returns.
+
+    Attributes:
+        state: Where it ended.
+        saved: States at the window's save times that were passed, first ones first.
+        n_saved: How many of the window's entries were passed.
+        code: A `Reason`; RUNNING if there is more to do.
+        steps: Steps attempted.
+        rejected: Steps rejected.
+        event: Index of the event that occurred, −1 if none.
+        interpolation: Dense output, or None.
+    """
+
+    state: SolveState
+    saved: Packed
+    n_saved: IntScalar
+    code: IntScalar
+    steps: IntScalar
+    rejected: IntScalar
+    event: IntScalar
+    interpolation: Any
+
+
+@final
+class Solve(eqx.Module):
+    """A coupled system with the means to integrate it.
+
+    Attributes:
+        coupled: The flows.
+        solver: A diffrax solver.
+        controller: A diffrax step-size controller.
+        dt0: The first step, or None to let the controller choose.
+        events: Cheap stop conditions, located by diffrax.
+        dense_steps: Steps of dense output a segment keeps; 0 for none.
+    """
+
+    coupled: Coupled
+    solver: dfx.AbstractSolver
+    controller: dfx.AbstractStepSizeController
+    dt0: float | None
+    events: tuple[AbstractEvent, ...]
+    dense_steps: int = eqx.field(static=True)
+
+    def terms(self, problem: Problem, constants: dict[str, Any]) -> dfx.ODETerm:
+        """The coupled vector field as diffrax takes it.
+
+        Args:
+            problem: The problem.
+            constants: From `Coupled.prepare`.
+
+        Returns:
+            An ODE term.
+        """
+        coupled = self.coupled
+        origin = coupled.origin(problem)
+
+        # Compiled by itself, so that diffrax's several looks at it trace it once.
+        @jax.jit
+        def vector_field(t, y, args):
+            del t, args
+            state = coupled.unpack(y, problem)
+            return coupled.pack(coupled.vector_field(state, problem, constants, origin))
+
+        return dfx.ODETerm(vector_field)
+
+    def start(
+        self, problem: Problem, constants: dict[str, Any], end: Scalar
+    ) -> SolveState:
+        """The state at t = 0, with the first step chosen.
+
+        Args:
+            problem: The problem.
+            constants: From `Coupled.prepare`, with the events' under `"events"`.
+            end: End of the run.
+
+        Returns:
+            The state.
+        """
+        terms = self.terms(problem, constants)
+        t0 = jnp.zeros_like(end)
+        y0 = self.coupled.pack(self.coupled.init(problem))
+        dt0 = None if self.dt0 is None else jnp.asarray(self.dt0, end.dtype)
+        tnext, inner = self.controller.wrap(1).init(
+            terms,
+            t0,
+            end,
+            y0,
+            dt0,
+            None,
+            self.solver.func,
+            self.solver.error_order(terms),
+        )
+        tnext = jnp.minimum(tnext, end)
+        solver_state = self.solver.init(terms, t0, tnext, y0, None)
+        running = jnp.asarray(Reason.RUNNING, jnp.int32)
+        controller = SegmentedState(inner, tnext, jnp.zeros((), jnp.int32), running)
+        return SolveState(t0, y0, solver_state, controller, made_jump=False)
+
+    def advance(
+        self,
+        problem: Problem,
+        constants: dict[str, Any],
+        state: SolveState,
+        span: Span,
+    ) -> Progressed:
+        """Integrates one segment.
+
+        Args:
+            problem: The problem.
+            constants: As for `start`.
+            state: Where to begin.
+            span: How far to go.
+
+        Returns:
+            The new state and what was saved on the way.
+        """
+        controller = Segmented(
+            self.controller,
+            state.controller.tnext,
+            span.max_steps,
+            span.window[-1],
+            span.end,
+            span.end_floor,
+        )
+        fresh = state.controller._replace(
+            steps=jnp.zeros((), jnp.int32),
+            code=jnp.asarray(Reason.RUNNING, jnp.int32),
+        )
+        solution = dfx.diffeqsolve(
+            self.terms(problem, constants),
+            self.solver,
+            t0=state.t,
+            t1=span.end,
+            dt0=None,
+            y0=state.y,
+            saveat=dfx.SaveAt(
+                subs=[dfx.SubSaveAt(ts=span.window), dfx.SubSaveAt(t1=True)],
+                dense=self.dense_steps > 0,
+                solver_state=True,
+                controller_state=True,
+                made_jump=True,
+            ),
+            stepsize_controller=controller,
+            solver_state=state.solver,
+            controller_state=fresh,
+            made_jump=state.made_jump,
+            event=self._event(problem, constants),
+            adjoint=dfx.ForwardMode(),
+            max_steps=self.dense_steps or None,
+            throw=False,
+        )
+        return self._progressed(solution, span)
+
+    def _event(self, problem: Problem, constants: dict[str, Any]) -> dfx.Event | None:
+        if not self.events:
+            return None
+        flow = self.coupled.parameter_flows[0]
+        # diffrax's root finder mixes the event's value with Python floats, which are of
+        # the default dtype whatever the state's.
+        default = jnp.result_type(float)
+
+        def condition(event: AbstractEvent, reference: Any):
+            def value(t, y, args, **kwargs):
+                del t, args, kwargs
+                params = flow.params(self.coupled.unpack(y, problem)[flow.name])
+                return event.value(problem, params, reference).astype(default)
+
+            return value
+
+        return dfx.Event(
+            [
+                condition(event, reference)
+                for event, reference in zip(
+                    self.events, constants["events"], strict=True
+                )
+            ],
+            root_finder=optx.Bisection(rtol=1e-12, atol=0.0, flip="detect"),
+            direction=False,
+        )
+
+    def _progressed(self, solution: dfx.Solution, span: Span) -> Progressed:
+        (saved_ts, end_ts), (saved, end) = solution.ts, solution.ys
+        t = end_ts[0]
+        controller: SegmentedState = solution.controller_state
+        if self.events:
+            mask = jnp.stack(solution.event_mask)
+            event = jnp.where(mask.any(), jnp.argmax(mask), -1)
+        else:
+            event = jnp.asarray(-1)
+        code = jnp.where(t >= span.end, Reason.COMPLETED, controller.code)
+        code = jnp.where(event >= 0, Reason.EVENT, code)
+        state = SolveState(
+            t,
+            jtu.tree_map(lambda leaf: leaf[0], end),
+            solution.solver_state,
+            controller,
+            solution.made_jump if eqx.is_array(solution.made_jump) else False,
+        )
+        return Progressed(
+            state,
+            saved,
+            jnp.sum(jnp.isfinite(saved_ts)),
+            code,
+            jnp.asarray(solution.stats["num_steps"]),
+            jnp.asarray(solution.stats["num_rejected_steps"]),
+            event,
+            solution.interpolation,
+        )

@@ -1,0 +1,190 @@
+"""What a simulation returns, and how it is kept on disk."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import diffrax as dfx
+import equinox as eqx
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+import xarray as xr
+import zarr
+
+from ..models import named_leaves, partition
+from ..storage import find_directory, write_directory
+from ._checkpoint import Checkpoint
+from ._dense import DenseOutput
+from ._reason import Reason
+
+_FORMAT = 2
+"""zarr's older format: the newer one has no settled form for text coordinates."""
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """A simulated training run.
+
+    Attributes:
+        dataset: Everything read off it, with named dimensions, units and settings.
+        reason: Why integration ended, in ntkflow's words.
+        stats: Work done: steps, rejected, evaluations, gradients, hvps, jacobians,
+            kernel_builds, factorizations, seconds, solver.
+        params: The measured flow's trained leaves at the save times, by name.
+    """
+
+    dataset: xr.Dataset
+    reason: Reason
+    stats: Mapping[str, Any]
+    params: Mapping[str, np.ndarray]
+    _model: Any = field(default=None, repr=False)
+    _dense: DenseOutput | None = field(default=None, repr=False)
+
+    @property
+    def result(self) -> dfx.RESULTS:
+        """The nearest member of diffrax's own enumeration."""
+        return {
+            Reason.EVENT: dfx.RESULTS.event_occurred,
+            Reason.MAX_STEPS: dfx.RESULTS.max_steps_reached,
+            Reason.DIVERGED: dfx.RESULTS.nonlinear_divergence,
+            Reason.STEP_UNDERFLOW: dfx.RESULTS.dt_min_reached,
+        }.get(self.reason, dfx.RESULTS.successful)
+
+    @property
+    def model(self) -> Any:
+        """The trained model at the last save time."""
+        return self.model_at(-1)
+
+    def model_at(self, i: int) -> Any:
+        """The trained model at the i-th save time.
+
+        Args:
+            i: Index into `dataset.time`; negative ones count from the end.
+
+        Returns:
+            An equinox module; of an ensemble, one with a leading axis on its arrays.
+
+        Raises:
+            ValueError: If the run has no parameter flow, or was loaded without a model.
+        """
+        if not self.params:
+            raise ValueError(
+                "This run integrated no flow of the network's parameters: add "
+                "nf.flows.Gradient() to flows to get trained models."
+            )
+        if self._model is None:
+            raise ValueError(
+                "Arrays alone were stored, not the model's code: load the run with "
+                "Trajectory.load(path, like=model), a model of the same structure."
+            )
+        axis = 1 if "seed" in self.dataset.dims else 0
+        params, static = self._model
+        leaves = [
+            jnp.asarray(np.take(self.params[name], i, axis))
+            for name, _ in named_leaves(params)
+        ]
+        restored = jtu.tree_unflatten(jtu.tree_structure(params), leaves)
+        return eqx.combine(restored, static)
+
+    def evaluate(self, t: float | int) -> dict[str, Any]:
+        """Outputs of every flow at any time of the run, from its dense output.
+
+        Args:
+            t: Training time within the run.
+
+        Returns:
+            Training and test outputs by flow name.
+
+        Raises:
+            ValueError: If the run kept no dense output, or `t` is outside it.
+        """
+        if self._dense is None:
+            raise ValueError("No dense output was kept: simulate with dense=True.")
+        return self._dense.evaluate(t)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the run as one zarr group, complete or not at all.
+
+        Args:
+            path: A directory; replaced if it is there.
+        """
+
+        def write(folder: Path) -> None:
+            self.dataset.to_zarr(
+                folder, mode="w", zarr_format=_FORMAT, consolidated=False
+            )
+            root = zarr.open_group(folder, mode="a", zarr_format=_FORMAT)
+            root.attrs["ntkflow_run"] = {
+                "reason": int(self.reason),
+                "stats": dict(self.stats),
+                "leaves": list(self.params),
+            }
+            group = root.create_group("params")
+            for i, array in enumerate(self.params.values()):
+                group.create_array(f"leaf{i}", data=array)
+
+        write_directory(path, write)
+
+    @classmethod
+    def load(cls, path: str | Path, *, like: Any = None) -> "Trajectory":
+        """Reads a saved run, or whatever an unfinished one has saved so far.
+
+        Args:
+            path: What `save` wrote, or the checkpoint directory of `simulate`.
+            like: A model of the trained one's structure (an ensemble: a stacked one),
+                if models are wanted; the stored leaves replace its own.
+
+        Returns:
+            The run.
+
+        Raises:
+            ValueError: If there is no run, or a part of it cannot be read.
+        """
+        path = find_directory(path)
+        skeleton = None if like is None else partition(like)
+        checkpoint = Checkpoint(path)
+        if checkpoint.exists():
+            dataset, reason, stats, params = checkpoint.load()
+            if stats:
+                dataset = dataset.assign_attrs(final_attrs(reason, stats))
+            return cls(dataset, reason, stats, params, skeleton)
+        if not (path / ".zgroup").exists():
+            raise ValueError(
+                f"{path} holds no run: expected what Trajectory.save wrote, or the "
+                "checkpoint directory of a simulation."
+            )
+        try:
+            with xr.open_zarr(
+                path, consolidated=False, zarr_format=_FORMAT, chunks=None
+            ) as stored:
+                dataset = stored.load()
+            run = dataset.attrs.pop("ntkflow_run")
+            group = zarr.open_group(path / "params", mode="r", zarr_format=_FORMAT)
+            params = {
+                name: np.asarray(group[f"leaf{i}"])
+                for i, name in enumerate(run["leaves"])
+            }
+        except (KeyError, OSError, ValueError, RuntimeError) as error:
+            raise ValueError(
+                f"The run at {path} cannot be read ({error}): a file of it is missing, "
+                "cut short or altered. Simulate again, or restore the directory."
+            ) from error
+        return cls(dataset, Reason(run["reason"]), run["stats"], params, skeleton)
+
+
+def final_attrs(reason: Reason, stats: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes of a dataset that only the end of a run knows.
+
+    Args:
+        reason: Why it ended.
+        stats: Its statistics.
+
+    Returns:
+        JSON-able attributes.
+    """
+    attrs = {"reason": reason.name.lower(), "t_reached": stats["t_reached"]}
+    if stats["stopped_by"]:
+        attrs |= {key: stats[key] for key in ("stopped_by", "stopped_at")}
+    return attrs | {"seconds": stats["seconds"], "steps": stats["steps"]}

@@ -1,0 +1,20 @@
+"""Files that a killed process cannot spoil.
+
+Everything is written beside its target under a temporary name, forced to the disk, and
+renamed over the target in one step. So a reader, in any process, at any moment, finds
+the old content or the new, never half of one. `Store` keeps named parts of arrays in
+that way; `write_directory` and `write_text` publish whatever else a run leaves behind.
+"""
+
+from ._corrupt import CorruptPartError as CorruptPartError
+from ._publish import (
+    find_directory as find_directory,
+    write_directory as write_directory,
+    write_file as write_file,
+    write_text as write_text,
+)
+from ._store import Store as Store
+from ._tree import (
+    flatten_arrays as flatten_arrays,
+    restore_arrays as restore_arrays,
+)

@@ -1,0 +1,24 @@
+"""Settings every test runs under: float64 at hand, no silent promotion, checked shapes."""
+
+import os
+
+# One thread pool per worker: two cores shared by two workers, not oversubscribed.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import jax
+import jaxtyping
+import pytest
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Every annotated shape and dtype of the library is checked at run time.
+jaxtyping.install_import_hook("ntkflow", "beartype.beartype")
+
+
+@pytest.fixture
+def key() -> jax.Array:
+    """A key that every test may split as it likes."""
+    return jax.random.key(20260)
