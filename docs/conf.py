@@ -123,15 +123,17 @@ def set_off_evidence(
     lines[:] = evidence.sub(paragraph, "\n".join(lines)).split("\n")
 
 
-def quote_types(
+def keep_formulas(
     _app: Sphinx, _what: str, _name: str, _object: object, _options: object, lines: list
 ) -> None:
-    """Shows the shapes of attributes as code: their stars are no emphasis."""
-    lines[:] = [re.sub(r"^(:vartype \w+:) (.+)$", r"\1 ``\2``", line) for line in lines]
+    """Bars of |x| name no substitution here, and stars of a shape no emphasis."""
+    for i, line in enumerate(lines):
+        text = re.sub(r"^(:vartype \w+:) (.+)$", r"\1 ``\2``", line)
+        lines[i] = re.sub(r"(`+[^`]*`+)|\|", lambda m: m[1] or r"\|", text)
 
 
 def setup(app: Sphinx) -> None:
     """Connects the above; napoleon, which reads Google style, has priority 500."""
     app.connect("source-read", list_rooms)
     app.connect("autodoc-process-docstring", set_off_evidence, priority=400)
-    app.connect("autodoc-process-docstring", quote_types, priority=600)
+    app.connect("autodoc-process-docstring", keep_formulas, priority=600)

@@ -1,6 +1,7 @@
-"""Settings every test runs under: float64 at hand, no silent promotion, checked shapes."""
+"""Settings every test runs under: float64, no silent promotion, checked shapes."""
 
 import os
+from pathlib import Path
 
 # One thread pool per worker: two cores shared by two workers, not oversubscribed.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -11,6 +12,10 @@ import jaxtyping
 import pytest
 
 jax.config.update("jax_enable_x64", True)
+# Most of a test's time is compilation, and many tests compile the same functions.
+cache = Path(__file__).parents[1] / ".pytest_cache" / "xla"
+jax.config.update("jax_compilation_cache_dir", str(cache))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

@@ -177,7 +177,8 @@ def _apply(kernel: Float[Array, "n n"] | lx.AbstractLinearOperator) -> Apply:
 def _lanczos(
     apply: Apply, size: int, k: int, dtype: jnp.dtype, key: PRNGKeyArray
 ) -> _State:
-    n_vectors = min(2 * k + 16, size - k)
+    # Wide enough that the flat spectra of kernels converge in one cycle.
+    n_vectors = min(4 * k + 40, size - k)
     decompose = decomp.tridiag_sym(n_vectors, reortho="full", custom_vjp=False)
     tolerance = 16 * math.sqrt(size) * float(jnp.finfo(dtype).eps)
 

@@ -34,6 +34,9 @@ class Snapshot(eqx.Module):
         energy: The flow's energy in units of the loss (L itself for gradient flow).
         kernel: Θ_t(X, X), if a measure needs `"kernel"` or `"velocity"`.
         kernel0: Θ₀(X, X), likewise.
+        eigenpairs: Leading eigenvalues [M], largest first, and eigenvectors [N·K, M] of
+            Θ_t, solved for once where several measures read them; a measure without
+            them solves for its own.
         velocity: dΘ/dt along the gradient flow, if a measure needs `"velocity"`.
         linearized: Training outputs of the linearized flow, if needed and simulated.
         linearized_test: Its test outputs, likewise.
@@ -50,6 +53,7 @@ class Snapshot(eqx.Module):
     energy: Scalar
     kernel: Inexact[Array, "N K N K"] | None = None
     kernel0: Inexact[Array, "N K N K"] | None = None
+    eigenpairs: tuple[Inexact[Array, " M"], Inexact[Array, "NK M"]] | None = None
     velocity: Inexact[Array, "N K N K"] | None = None
     linearized: Inexact[Array, "N K"] | None = None
     linearized_test: Inexact[Array, "Nt K"] | None = None

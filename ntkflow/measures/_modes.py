@@ -1,5 +1,6 @@
 """The residual, mode by mode, in the initial and in the current eigenbasis."""
 
+from collections.abc import Sequence
 from typing import ClassVar, NamedTuple, final
 
 import equinox as eqx
@@ -7,11 +8,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Inexact
 
-from ..kernels import top_eigenpairs
 from ..problem import Problem, SquaredError
 from ._base import AbstractMeasure, Snapshot, Variable
-from ._eigen import check_modes, eigen_flops, fixed_key
+from ._eigen import check_modes, eigen_flops, eigenpairs_of
 from ._kernel import as_matrix, given
+from ._spectrum import Spectrum
 
 
 class InitialModes(NamedTuple):
@@ -72,7 +73,7 @@ class Modes(AbstractMeasure):
         Returns:
             Rates, basis and components.
         """
-        rates, basis = self._eigenpairs(given(first.kernel0, "kernel"), first.problem)
+        rates, basis = self._eigenpairs(first, given(first.kernel0, "kernel"))
         components = _components(basis, first)
         signs = jnp.where(components < 0, -1, 1).astype(components.dtype)
         return InitialModes(rates, basis * signs[None, :], components * signs)
@@ -87,7 +88,7 @@ class Modes(AbstractMeasure):
         Returns:
             The arrays of `variables`, each of shape [M].
         """
-        rates, basis = self._eigenpairs(given(now.kernel, "kernel"), now.problem)
+        rates, basis = self._eigenpairs(now, given(now.kernel, "kernel"))
         read = {
             "mode_residual_initial": _components(prepared.basis, now),
             "mode_rate_initial": prepared.rates,
@@ -143,12 +144,11 @@ class Modes(AbstractMeasure):
         return eigen_flops(problem, self.k, vectors=True)
 
     def _eigenpairs(
-        self, kernel: Inexact[Array, "N K N K"], problem: Problem
+        self, now: Snapshot, kernel: Inexact[Array, "N K N K"]
     ) -> tuple[Array, Array]:
-        matrix = as_matrix(kernel)
-        k = len(matrix) if self.k is None else self.k
-        values, vectors = top_eigenpairs(matrix, k, key=fixed_key())
-        return problem.time_scale * values, vectors
+        k = len(as_matrix(kernel)) if self.k is None else self.k
+        values, vectors = eigenpairs_of(now, kernel, k)
+        return now.problem.time_scale * values, vectors
 
 
 def _components(basis: Inexact[Array, "NK M"], now: Snapshot) -> Inexact[Array, " M"]:
@@ -159,3 +159,16 @@ def _components(basis: Inexact[Array, "NK M"], now: Snapshot) -> Inexact[Array, 
 def _is_predictable(problem: Problem) -> bool:
     # Whether a constant kernel makes each component decay at its own rate.
     return isinstance(problem.loss, SquaredError) and problem.decay is None
+
+
+def leading_modes(measures: Sequence[AbstractMeasure]) -> int:
+    """How many leading eigenpairs the measures read, so that one solve serves them all.
+
+    Args:
+        measures: The measures.
+
+    Returns:
+        The largest number asked for; 0 if none is, or only whole spectra are.
+    """
+    readers = (m for m in measures if isinstance(m, Modes | Spectrum))
+    return max((m.k or 0 for m in readers), default=0)

@@ -6,10 +6,10 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ..kernels import eigenvalues, top_eigenpairs
+from ..kernels import eigenvalues
 from ..problem import Problem
 from ._base import AbstractMeasure, Snapshot, Variable
-from ._eigen import check_modes, eigen_flops, fixed_key
+from ._eigen import check_modes, eigen_flops, eigenpairs_of
 from ._kernel import as_matrix, frobenius, given, kernel_entries
 
 
@@ -50,10 +50,10 @@ class Spectrum(AbstractMeasure):
         Returns:
             `spectrum`, of shape [M].
         """
-        matrix = as_matrix(given(now.kernel, "kernel"))
+        kernel = given(now.kernel, "kernel")
         if self.k is None:
-            return {"spectrum": eigenvalues(matrix)}
-        return {"spectrum": top_eigenpairs(matrix, self.k, key=fixed_key())[0]}
+            return {"spectrum": eigenvalues(kernel)}
+        return {"spectrum": eigenpairs_of(now, kernel, self.k)[0]}
 
     def variables(self, problem: Problem) -> dict[str, Variable]:
         """`spectrum`.

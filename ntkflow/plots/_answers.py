@@ -9,8 +9,8 @@ import xarray as xr
 from ._answers_kernel import say_directions, say_motion
 from ._answers_picture import gap_in_short, largest_gap, say_picture, say_trust
 from ._answers_training import say_training
-from ._numbers import last, peak
-from ._read import Run, dataset_of, has, median, read
+from ._numbers import last, middle, peak
+from ._read import Run, dataset_of, has, read
 from ._words import known, percent, share
 
 _LAZY = 0.1
@@ -78,13 +78,13 @@ def headline(dataset: xr.Dataset) -> str:
 def _last_drift(dataset: xr.Dataset) -> float:
     if not has(dataset, "kernel_drift"):
         return float("nan")
-    return float(median(last(read(dataset, "kernel_drift"))))
+    return middle(last(read(dataset, "kernel_drift")))
 
 
 def _say_regime(dataset: xr.Dataset) -> list[str]:
     if not has(dataset, "kernel_drift"):
         return []
-    drift = float(median(peak(read(dataset, "kernel_drift"))))
+    drift = middle(peak(read(dataset, "kernel_drift")))
     gap = largest_gap(dataset)
     if not known(drift, gap):
         return []

@@ -10,6 +10,7 @@ from ._numbers import (
     half_time,
     last,
     last_time,
+    middle,
     peak,
     peak_time,
     value_at,
@@ -27,6 +28,9 @@ _SLIGHT = 0.005
 """A change of alignment, which lies between 0 and 1, that is hardly one."""
 
 _TOP = 10
+_STEADY = 0.01
+"""An eigenvalue that changed by less than this part has hardly changed."""
+
 _NEGLIGIBLE = 1e-10
 """Eigenvalues below this part of the largest are round-off; they grow by nothing."""
 
@@ -64,8 +68,8 @@ def _say_drift(dataset: xr.Dataset) -> list[str]:
     if not has(dataset, "kernel_drift"):
         return []
     drift, times = read(dataset, "kernel_drift"), times_of(dataset)
-    end, top = float(median(last(drift))), float(median(peak(drift)))
-    at = number(float(median(last_time(drift, times))))
+    end, top = middle(last(drift)), middle(peak(drift))
+    at = number(middle(last_time(drift, times)))
     if top == 0:
         return [f"The kernel did not move at all up to t = {at}."]
     text = (
@@ -73,18 +77,15 @@ def _say_drift(dataset: xr.Dataset) -> list[str]:
         f"{_band(last(drift))}"
     )
     halves = half_time(drift, times)
-    half = float(median(halves))
+    half = middle(halves)
     if np.isfinite(drift).sum(axis=1).max() > 1 and end > _STILL:
-        if half == float(median(first_time(drift, times))):
-            text += (
-                f"; at least half of that by the first save time, t = {number(half)}"
-            )
-        else:
-            text += f"; half of that by t = {number(half)}"
+        at_once = (halves <= first_time(drift, times)).all()
+        by = "the first save time, " if at_once else ""
+        text += f"; half of that by {by}t = {number(half)}"
         text += _loss_clause(dataset, halves)
     said = [f"{text}."]
     if top > (1 + _NOTICEABLE) * end:
-        when = number(float(median(peak_time(drift, times))))
+        when = number(middle(peak_time(drift, times)))
         said.append(
             f"It had been farther away in between: by {share(top)} its initial size, "
             f"at t = {when}."
@@ -108,7 +109,7 @@ def _loss_clause(dataset: xr.Dataset, when: np.ndarray) -> str:
     start = first(losses)
     if not (start > 0).all():
         return ""
-    left = float(median(value_at(losses, times_of(dataset), when) / start))
+    left = middle(value_at(losses, times_of(dataset), when) / start)
     return (
         f", when the training loss was at {share(left)} its start"
         if known(left)
@@ -121,10 +122,10 @@ def _say_angle(dataset: xr.Dataset) -> list[str]:
         return []
     distance = last(read(dataset, "kernel_distance"))
     cosine = np.clip(1 - distance, -1, 1)
-    angle = float(median(np.degrees(np.arccos(cosine))))
+    angle = middle(np.degrees(np.arccos(cosine)))
     return [
         f"Apart from its size, it turned by an angle of {number(angle)}° "
-        f"(kernel distance {number(float(median(distance)))})."
+        f"(kernel distance {number(middle(distance))})."
     ]
 
 
@@ -135,9 +136,9 @@ def _say_speed(dataset: xr.Dataset) -> list[str]:
     speed, times = read(dataset, "kernel_velocity"), times_of(dataset)
     if len(times) == 1:
         return []
-    top = number(float(median(peak(speed))))
-    when = float(median(peak_time(speed, times)))
-    place = "the first save time, " if when == times[0] else ""
+    top = number(middle(peak(speed)))
+    when = middle(peak_time(speed, times))
+    place = "the first save time, " if when <= times[0] else ""
     return [
         f"Of all save times it moved fastest at {place}t = {number(when)}, at "
         f"{top} initial sizes per unit of time."
@@ -150,7 +151,7 @@ def _say_alignment(dataset: xr.Dataset) -> list[str]:
     if not present:
         return []
     curves = read(dataset, present[0])
-    start, end = float(median(first(curves))), float(median(last(curves)))
+    start, end = middle(first(curves)), middle(last(curves))
     change = moved(start, end)
     verdict = "It kept its angle to the targets"
     if 0 < abs(end - start) < _SLIGHT:
@@ -160,13 +161,13 @@ def _say_alignment(dataset: xr.Dataset) -> list[str]:
             "It turned " + ("towards" if end > start else "away from") + " the targets"
         )
     text = f"{verdict}: {names[present[0]]} (between 0 and 1) {change}"
-    top = float(median(peak(curves)))
+    top = middle(peak(curves))
     if top > max(start, end) + _NOTICEABLE:
-        when = number(float(median(peak_time(curves, times_of(dataset)))))
+        when = number(middle(peak_time(curves, times_of(dataset))))
         text += f", after a peak of {number(top)} at t = {when}"
     for name in present[1:]:
         other = read(dataset, name)
-        went = moved(float(median(first(other))), float(median(last(other))))
+        went = moved(middle(first(other)), middle(last(other)))
         text += f"; {names[name]} {went}"
     return [f"{text}."]
 
@@ -188,14 +189,17 @@ def _say_spectrum(dataset: xr.Dataset) -> list[str]:
 
 def _went(values: Series) -> str:
     top = values[:, :, 0]
-    return moved(float(median(first(top))), float(median(last(top))))
+    return moved(middle(first(top)), middle(last(top)))
 
 
 def _say_growth(factors: np.ndarray) -> list[str]:
-    count = len(factors)
-    if count == 1 or not np.isfinite(factors).any():
+    count = int(np.isfinite(factors).sum())
+    if count < 2:
         return []
     lowest, highest = float(np.nanmin(factors)), float(np.nanmax(factors))
+    if lowest > 1 - _STEADY and highest < 1 + _STEADY:
+        kept = f"stayed within {percent(_STEADY)} of their first values"
+        return [f"The {count} largest all {kept}."]
     text = (
         f"The {count} largest each changed to between {number(lowest)} and "
         f"{number(highest)} times their first values"
@@ -209,7 +213,7 @@ def _say_rank(dataset: xr.Dataset) -> list[str]:
     if not has(dataset, "effective_rank"):
         return []
     rank = read(dataset, "effective_rank")
-    start, end = float(median(first(rank))), float(median(last(rank)))
+    start, end = middle(first(rank)), middle(last(rank))
     change = moved(start, end)
     meaning = ""
     if not change.startswith("stayed"):

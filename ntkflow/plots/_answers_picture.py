@@ -5,8 +5,8 @@ import xarray as xr
 
 from ._answers_training import measured_flow
 from ._gap import NETWORK, compared_flows, output_gap, scale_in_words
-from ._numbers import last, last_time, peak, peak_time
-from ._read import flows_of, has, median, read, times_of
+from ._numbers import last, last_time, middle, peak, peak_time
+from ._read import flows_of, has, read, times_of
 from ._words import known, number, percent, share
 
 _CONSTANT = {
@@ -42,7 +42,7 @@ def largest_gap(dataset: xr.Dataset) -> float:
     flow = constant_flow(dataset)
     if dataset.sizes.get("time", 0) == 0 or flow is None:
         return float("nan")
-    return float(median(peak(output_gap(dataset, flow))))
+    return middle(peak(output_gap(dataset, flow)))
 
 
 def gap_in_short(dataset: xr.Dataset) -> str:
@@ -73,15 +73,16 @@ def say_picture(dataset: xr.Dataset) -> list[str]:
     if flow is None:
         return []
     gap, times = output_gap(dataset, flow), times_of(dataset)
-    top, end = float(median(peak(gap))), float(median(last(gap)))
+    top, end = middle(peak(gap)), middle(last(gap))
     if not known(top, end):
         return []
-    when = number(float(median(peak_time(gap, times))))
+    when = number(middle(peak_time(gap, times)))
     scale = scale_in_words(dataset)
     said = [
-        f"The constant-kernel picture ({_CONSTANT[flow]}) misses the network's training "
-        f"outputs by up to {share(top)} {scale}, at t = {when}, and by "
-        f"{share(end)} it at the end (root mean squares)."
+        f"The constant-kernel picture ({_CONSTANT[flow]}) misses the network's "
+        f"training outputs by up to {share(top)} {scale}, at t = {when}, and by "
+        f"{share(end)} it at t = {number(middle(last_time(gap, times)))}, the last "
+        "save time of both (root mean squares)."
     ]
     said += _say_ends(dataset, flow)
     said += _say_modes(dataset)
@@ -94,7 +95,7 @@ def _say_ends(dataset: xr.Dataset, flow: str) -> list[str]:
     for split, dim in (("train", "example"), ("test", "example_test")):
         name = f"loss_{split}"
         ends = _common_ends(dataset, name, flow)
-        if ends is not None:
+        if ends is not None and dim in dataset.sizes:
             n = dataset.sizes[dim]
             words = "training" if split == "train" else "test"
             said.append(
@@ -117,8 +118,8 @@ def _common_ends(
     own, network = read(dataset, name, flow), read(dataset, name, NETWORK)
     both = np.isfinite(own) & np.isfinite(network)
     ends = (
-        float(median(last(np.where(both, own, np.nan)))),
-        float(median(last(np.where(both, network, np.nan)))),
+        middle(last(np.where(both, own, np.nan))),
+        middle(last(np.where(both, network, np.nan))),
     )
     return ends if known(*ends) else None
 
@@ -137,10 +138,10 @@ def _say_modes(dataset: xr.Dataset) -> list[str]:
     miss = np.sqrt(np.sum((actual - predicted) ** 2, axis=2)) / start[:, None]
     top, when = peak(miss), peak_time(miss, times_of(dataset))
     return [
-        f"Along the {actual.shape[2]} leading eigenvectors of the initial kernel, what is "
-        f"left to learn departs from its predicted exponential decay by up to "
-        f"{share(float(median(top)))} its first size, at t = "
-        f"{number(float(median(when)))}."
+        f"Along the {actual.shape[2]} leading eigenvectors of the initial kernel, what "
+        f"is left to learn departs from its predicted exponential decay by up to "
+        f"{share(middle(top))} its first size, at t = "
+        f"{number(middle(when))}."
     ]
 
 
@@ -164,7 +165,7 @@ def say_trust(dataset: xr.Dataset) -> list[str]:
 def _say_coupling(dataset: xr.Dataset) -> list[str]:
     if "residual_evolving" not in compared_flows(dataset):
         return []
-    top = float(median(peak(output_gap(dataset, "residual_evolving"))))
+    top = middle(peak(output_gap(dataset, "residual_evolving")))
     if not known(top):
         return []
     return [
@@ -177,7 +178,7 @@ def _say_coupling(dataset: xr.Dataset) -> list[str]:
 def _say_two_ways(dataset: xr.Dataset) -> list[str]:
     if "f_train" not in dataset or not set(_CONSTANT) <= set(flows_of(dataset)):
         return []
-    top = float(median(peak(output_gap(dataset, *_CONSTANT))))
+    top = middle(peak(output_gap(dataset, *_CONSTANT)))
     if not known(top):
         return []
     scale = "the initial residual"
@@ -205,7 +206,7 @@ def _verdict(dataset: xr.Dataset, error: float) -> str:
 def _say_energy(dataset: xr.Dataset) -> list[str]:
     if not has(dataset, "energy_defect"):
         return []
-    top = float(median(peak(read(dataset, "energy_defect"))))
+    top = middle(peak(read(dataset, "energy_defect")))
     return [
         "The energy identity (what the loss lost is what was dissipated) holds to "
         f"{number(top)} of the initial energy."
@@ -216,7 +217,7 @@ def _say_laws(dataset: xr.Dataset) -> list[str]:
     if not has(dataset, "conserved_drift"):
         return []
     values = read(dataset, "conserved_drift")
-    worst = float(np.nanmax([median(peak(v)) for v in np.moveaxis(values, 2, 0)]))
+    worst = np.nanmax([middle(peak(law)) for law in np.moveaxis(values, 2, 0)])
     count = values.shape[2]
     return [
         f"What gradient flow conserves changed by at most {number(worst)} of its size "

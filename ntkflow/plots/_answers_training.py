@@ -3,8 +3,8 @@
 import xarray as xr
 
 from ..simulate import Reason
-from ._numbers import first, first_time, last, last_time
-from ._read import flows_of, has, median, read, times_of
+from ._numbers import first, first_time, last, last_time, middle
+from ._read import flows_of, has, read, times_of
 from ._style import flow_style
 from ._words import known, number, percent, share
 
@@ -43,26 +43,27 @@ def say_training(dataset: xr.Dataset) -> list[str]:
 
 def _say_end(dataset: xr.Dataset) -> list[str]:
     attrs = dataset.attrs
-    if dataset.sizes.get("time", 0) == 0:
-        reached = "No save time was reached."
-    else:
-        reached = f"The results reach t = {number(times_of(dataset)[-1])}."
+    reached = "No save time was reached."
+    end = "0"
+    if dataset.sizes.get("time", 0) > 0:
+        end = number(times_of(dataset)[-1])
+        reached = f"The results reach t = {end}."
     name = str(attrs.get("reason", "")).upper()
     if name not in Reason.__members__:
         return [reached]
     reason = Reason[name]
     if reason is Reason.COMPLETED:
-        return [f"The run reached its last save time. {reached}"]
+        return [f"The run reached its last save time, t = {end}."]
     if reason is Reason.EVENT:
         at, by = float(attrs["stopped_at"]), attrs["stopped_by"]
         return [f"The run stopped at t = {number(at)}, as asked, by {by}. {reached}"]
     if reason is Reason.RUNNING:
         return [f"The run had not ended when this was written. {reached}"]
     at = number(float(attrs["t_reached"]))
-    which = "at least one seed" if "seed" in dataset.dims else "the run"
     return [
-        f"Integration failed: {which} did not get beyond t = {at}. {reason.message}",
-        f"{reached} Everything below is about the part before the failure.",
+        f"Integration failed: {reason.message}",
+        f"It reached t = {at}; everything here is about what was computed before that. "
+        f"{reached}",
     ]
 
 
@@ -80,20 +81,22 @@ def _say_loss(dataset: xr.Dataset) -> list[str]:
     flow = measured_flow(dataset)
     if flow is None or not has(dataset, "loss_train", flow):
         return []
+    if "example" not in dataset.sizes:
+        return []
     losses, times = read(dataset, "loss_train", flow), times_of(dataset)
     n = dataset.sizes["example"]
-    start, end = float(median(first(losses))) / n, float(median(last(losses))) / n
-    begin = float(median(first_time(losses, times)))
-    finish = float(median(last_time(losses, times)))
+    start, end = middle(first(losses)) / n, middle(last(losses)) / n
+    begin = middle(first_time(losses, times))
+    finish = middle(last_time(losses, times))
     text = (
-        f"The training loss of the {flow_style(flow).label} was {number(start)} per "
-        f"example at t = {number(begin)}"
+        f"The training loss ({flow_style(flow).label}) was {number(start)} per example "
+        f"at t = {number(begin)}"
     )
-    if finish == begin:
+    if finish <= begin:
         return [f"{text}, the only save time."]
     part = ""
     if start > 0:
-        left = float(median(last(losses) / first(losses)))
+        left = middle(last(losses) / first(losses))
         part = f" ({share(left)} that)" if known(left) else ""
     return [f"{text} and {number(end)} at t = {number(finish)}{part}."]
 
@@ -106,7 +109,7 @@ def _say_accuracy(dataset: xr.Dataset) -> list[str]:
         if flow is None or not has(dataset, name, flow):
             continue
         values = read(dataset, name, flow)
-        end, start = float(median(last(values))), float(median(first(values)))
+        end, start = middle(last(values)), middle(first(values))
         which = "training" if split == "train" else "test"
         said.append(f"{percent(end)} of the {which} set ({percent(start)} at first)")
     if not said:

@@ -7,7 +7,16 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
 from ._gap import NETWORK, compared_flows, output_gap, scale_in_words
-from ._read import Run, Series, dataset_of, flows_of, has, read, require_any
+from ._read import (
+    Run,
+    Series,
+    dataset_of,
+    examples_in,
+    flows_of,
+    has,
+    read,
+    require_any,
+)
 from ._style import draw, finish, flow_style, log_scale, make_axes
 
 _SPLITS = {"train": (3.0, "training set"), "test": (1.0, "test set")}
@@ -30,7 +39,7 @@ def loss(run: Run, ax: Axes | None = None) -> Axes:
     require_any(dataset, ["loss_train"])
     ax = make_axes(ax)
     drawn = _draw_flows(ax, dataset, "loss", per_example=True)
-    if all((values[np.isfinite(values)] > 0).all() for values in drawn):
+    if all((values[np.isfinite(values)] >= 0).all() for values in drawn):
         log_scale(ax, *drawn)
     return _finish_flows(ax, dataset, "Loss", "loss per example")
 
@@ -130,8 +139,7 @@ def _draw_flows(
                 continue
             values = read(dataset, name, flow)
             if per_example:
-                dim = "example" if split == "train" else "example_test"
-                values = values / dataset.sizes[dim]
+                values = values / examples_in(dataset, split)
             draw(ax, dataset, values, style.color, lw=width, ls=style.dashes)
             drawn.append(values)
     return drawn

@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.axes import Axes
 
-from ._numbers import half_time
+from ._numbers import half_time, middle
 from ._read import Run, dataset_of, median, read, require_any, times_of
 from ._style import (
     draw,
@@ -15,6 +15,7 @@ from ._style import (
     measured_color,
     sequence_colors,
 )
+from ._words import ordinal
 
 
 def kernel_drift(run: Run, ax: Axes | None = None) -> Axes:
@@ -46,7 +47,7 @@ def kernel_drift(run: Run, ax: Axes | None = None) -> Axes:
     ax.set_ylim(bottom=0)
     if "kernel_drift" in names:
         drift, times = read(dataset, "kernel_drift"), times_of(dataset)
-        half = float(median(half_time(drift, times)))
+        half = middle(half_time(drift, times))
         if half > 0:
             there = np.interp(half, times, median(drift))
             label = f"half of that by t = {half:.3g}"
@@ -89,6 +90,7 @@ def alignment(run: Run, ax: Axes | None = None) -> Axes:
     for name in names:
         label, dashes = styles[name]
         draw(ax, dataset, read(dataset, name), color, label=label, ls=dashes, lw=2)
+    ax.set_ylim(bottom=0)
     ylabel = label_of(dataset, names[0])
     return finish(ax, dataset, "Alignment with the targets", ylabel)
 
@@ -110,11 +112,18 @@ def spectrum(run: Run, k: int = 10, ax: Axes | None = None) -> Axes:
     count = values.shape[2]
     named = {0, count // 2, count - 1}
     for i, color in enumerate(sequence_colors(count)):
-        label = f"no. {i + 1}" if i in named else None
+        label = ordinal(i + 1) if i in named else None
         draw(ax, dataset, values[:, :, i], color, label=label, lw=1.5)
     log_scale(ax, values)
     ylabel = label_of(dataset, "spectrum")
-    return finish(ax, dataset, f"The {count} largest eigenvalues", ylabel)
+    finish(ax, dataset, f"The {count} largest eigenvalues", ylabel)
+    # Above the lines, which fill the axes.
+    ax.legend(
+        loc="lower center", bbox_to_anchor=(0.5, 0.97), ncols=3, frameon=False,
+        fontsize="small",
+    )  # fmt: skip
+    ax.set_title(ax.get_title(), pad=16)
+    return ax
 
 
 def effective_rank(run: Run, ax: Axes | None = None) -> Axes:
@@ -127,4 +136,6 @@ def effective_rank(run: Run, ax: Axes | None = None) -> Axes:
     Returns:
         The axes.
     """
-    return draw_one(run, "effective_rank", "Effective rank of the kernel", ax)
+    return draw_one(
+        run, "effective_rank", "Effective rank of the kernel", ax, log=False
+    )

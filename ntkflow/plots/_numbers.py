@@ -1,9 +1,12 @@
 """Single numbers out of curves over time, seed by seed; NaN where a curve has none."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+
+from ._read import median
 
 Curves = Float[np.ndarray, "S T"]
 Times = Float[np.ndarray, " T"]
@@ -120,7 +123,19 @@ def value_at(curves: Curves, times: Times, when: Numbers) -> Numbers:
     return found
 
 
-def _each(curves: Curves, number: Callable[[np.ndarray, np.ndarray], float]) -> Numbers:
+def middle(numbers: Numbers) -> float:
+    """The median over seeds.
+
+    Args:
+        numbers: One number a seed.
+
+    Returns:
+        The median of those that are finite, NaN if none is.
+    """
+    return float(median(numbers))
+
+
+def _each(curves: Curves, number: Callable[[np.ndarray, np.ndarray], Any]) -> Numbers:
     found = np.full(len(curves), np.nan)
     for i, curve in enumerate(curves):
         at = np.flatnonzero(np.isfinite(curve))

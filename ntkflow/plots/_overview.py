@@ -4,6 +4,7 @@ import textwrap
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from ._answers import headline
 from ._panels import possible_panels
@@ -39,7 +40,8 @@ def overview(run: Run, fig: Figure | None = None) -> Figure:
     rows = -(-len(panels) // columns)
     if fig is None:
         size = (4.2 * columns, 3.4 * rows + 0.4)
-        fig = plt.figure(figsize=size, layout="constrained")
+        layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.08)
+        fig = plt.figure(figsize=size, layout=layout)
     for i, panel in enumerate(panels):
         panel.draw(dataset, ax=fig.add_subplot(rows, columns, i + 1))
     title = headline(dataset)

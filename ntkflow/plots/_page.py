@@ -35,6 +35,9 @@ td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 pre { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85rem; }
 """
 
+_LONG = 8
+"""Values of more lines than this are folded."""
+
 
 def page(title: str, style: str, body: Iterable[str]) -> str:
     """A whole page that may load nothing.
@@ -119,10 +122,17 @@ def settings(entries: Mapping[str, Any]) -> str:
         The element.
     """
     lines = [
-        f"<tr>{element('td', name)}<td>{element('pre', str(value))}</td></tr>"
+        f"<tr>{element('td', name)}<td>{_value(str(value))}</td></tr>"
         for name, value in entries.items()
     ]
     return f'<div class="scroll"><table>{"".join(lines)}</table></div>'
+
+
+def _value(text: str) -> str:
+    if text.count("\n") < _LONG:
+        return element("pre", text)
+    summary = element("summary", f"{text.splitlines()[0]} …")
+    return f"<details>{summary}{element('pre', text)}</details>"
 
 
 def _row(tag: str, entries: Sequence[str]) -> str:

@@ -7,7 +7,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from . import _checks, _flows, _kernel, _modes, _parameters
-from ._gap import compared_flows
+from ._answers_training import measured_flow
+from ._gap import NETWORK, compared_flows
 from ._read import has
 
 
@@ -36,7 +37,12 @@ class Panel:
         Returns:
             Whether there is something to see.
         """
+        if self.name == "loss" and "example" not in dataset.sizes:
+            return False
         if self.name == "residual_gap" and not compared_flows(dataset):
+            return False
+        if self.name == "kernel_velocity" and measured_flow(dataset) != NETWORK:
+            # It is the speed under gradient flow, whatever flow moves the network.
             return False
         return any(has(dataset, name) for name in self.needs)
 
@@ -46,22 +52,22 @@ PANELS = (
         "loss",
         _flows.loss,
         ("loss_train",),
-        "A flow describes training as long as its line stays on the network's; a dashed "
-        "line over a solid one is a second way to compute the same.",
+        "A flow describes training as long as its line stays on the network's; a "
+        "dashed line over a solid one is a second way to compute the same.",
     ),
     Panel(
         "kernel_drift",
         _kernel.kernel_drift,
         ("kernel_drift", "kernel_distance"),
-        "A relative change of 0 is a kernel that stands still, of 1 a change as large as "
-        "the kernel itself; the dashed line leaves out mere growth or shrinking.",
+        "A relative change of 0 is a kernel that stands still, of 1 a change as large "
+        "as the kernel itself; the dashed line leaves out mere growth or shrinking.",
     ),
     Panel(
         "kernel_velocity",
         _kernel.kernel_velocity,
         ("kernel_velocity",),
-        "The speed is in initial kernel sizes per unit of training time, so a speed of 1 "
-        "held for one unit of time moves the kernel by at most its own size.",
+        "The speed is in initial kernel sizes per unit of training time, so a speed "
+        "of 1 held for one unit of time moves the kernel by at most its own size.",
     ),
     Panel(
         "alignment",
@@ -74,16 +80,17 @@ PANELS = (
         "spectrum",
         _kernel.spectrum,
         ("spectrum",),
-        "Each line is one eigenvalue: times the time scale, the rate at which the kernel "
-        "learns one direction; where lines are level the kernel keeps its rates.",
+        "Each line is one eigenvalue: times the time scale, the rate at which the "
+        "kernel learns one direction; where lines are level the kernel keeps its "
+        "rates.",
     ),
     Panel(
         "residual_gap",
         _flows.residual_gap,
         ("f_train",),
-        "A value of 0.1 means outputs wrong by a tenth of what there was to learn; the "
-        "evolving kernel's line shows the solver's error, the others what it costs to "
-        "hold the kernel constant.",
+        "A value of 0.1 means outputs wrong by a tenth of what there was to learn; "
+        "the evolving kernel's line shows the solver's error, the others what it "
+        "costs to hold the kernel constant.",
     ),
     Panel(
         "accuracy",
@@ -96,8 +103,8 @@ PANELS = (
         "modes",
         _modes.modes,
         ("mode_residual_initial",),
-        "Each color is one eigenvector of the initial kernel; a solid line away from its "
-        "dashed one was not learned as the constant kernel predicts.",
+        "Each color is one eigenvector of the initial kernel; a solid line away from "
+        "its dashed one was not learned as the constant kernel predicts.",
     ),
     Panel(
         "effective_rank",
@@ -110,8 +117,8 @@ PANELS = (
         "parameter_distance",
         _parameters.parameter_distance,
         ("parameter_distance_layer",),
-        "Squares add up: the squared distances of the arrays sum to the squared distance "
-        "of all parameters.",
+        "The squared distances of the arrays add up to that of all parameters; gray "
+        "lines, if any, are arrays that moved less than those named.",
     ),
     Panel(
         "linearization_gap",
@@ -124,8 +131,8 @@ PANELS = (
         "energy_defect",
         _checks.energy_defect,
         ("energy_defect",),
-        "Exact integration would give zero; what is seen is the solver's error, relative "
-        "to the energy at the start (for gradient flow, the loss).",
+        "Exact integration would give zero; what is seen is the solver's error, "
+        "relative to the energy at the start (for gradient flow, the loss).",
     ),
     Panel(
         "conserved",

@@ -1,4 +1,4 @@
-"""Reading a dataset for drawing: one axis of seeds, clear errors for what is missing."""
+"""Reading a dataset: one axis of seeds always, clear errors for what is missing."""
 
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -22,7 +22,7 @@ _FLOWS = {
     "linearized": "nf.flows.Linearized()",
     "momentum": "nf.flows.Momentum()",
 }
-_MEASURES = {
+MEASURES = {
     "kernel_drift": "KernelDrift",
     "kernel_distance": "KernelDistance",
     "kernel_velocity": "KernelVelocity",
@@ -36,9 +36,12 @@ _MEASURES = {
     "parameter_distance_layer": "ParameterDistance",
     "linearization_gap": "LinearizationGap",
     "linearization_gap_test": "LinearizationGap",
+    "lambda_min": "LambdaMin",
     "energy_defect": "EnergyDefect",
     "conserved_drift": "Conservation",
 }
+"""Which measure writes a variable."""
+
 _PROBLEM = {
     "loss_test": "give x_test and y_test to Problem",
     "accuracy_train": "it exists for targets that are classes",
@@ -138,6 +141,28 @@ def read(dataset: xr.Dataset, name: str, flow: str | None = None) -> Series:
     return np.where(np.isfinite(values), values, np.nan)
 
 
+def examples_in(dataset: xr.Dataset, split: str) -> int:
+    """The number of examples that a loss is summed over.
+
+    Args:
+        dataset: The dataset.
+        split: `"train"` or `"test"`.
+
+    Returns:
+        The number.
+
+    Raises:
+        ValueError: If no variable of the dataset runs over the examples.
+    """
+    dim = {"train": "example", "test": "example_test"}[split]
+    if dim not in dataset.sizes:
+        raise ValueError(
+            f"The dataset tells no number of {split} examples, by which the loss is "
+            f"divided: keep the variable f_{split} or y_{split} in it."
+        )
+    return dataset.sizes[dim]
+
+
 def require_any(dataset: xr.Dataset, names: Sequence[str]) -> list[str]:
     """Those of several variables that are there.
 
@@ -167,7 +192,7 @@ def median(values: Float[np.ndarray, "S *rest"]) -> Float[np.ndarray, "*rest"]:
     Returns:
         The medians.
     """
-    return quantiles(values, (0.5,))[0]
+    return np.asarray(quantiles(values, (0.5,))[0])
 
 
 def quantiles(
@@ -192,8 +217,8 @@ def quantiles(
 
 def _missing_variable(dataset: xr.Dataset, name: str) -> str:
     remedy = _PROBLEM.get(name, "simulate with a measure that writes it")
-    if name in _MEASURES:
-        remedy = f"add nf.measures.{_MEASURES[name]}() to the measures"
+    if name in MEASURES:
+        remedy = f"add nf.measures.{MEASURES[name]}() to the measures"
     present = ", ".join(str(variable) for variable in dataset.data_vars)
     return f"The dataset has no variable {name!r}: {remedy}. It has: {present}."
 

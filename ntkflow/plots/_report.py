@@ -12,17 +12,26 @@ from matplotlib.figure import Figure
 from ..simulate import Trajectory
 from ..storage import write_text
 from ._answers import answers_by_question, headline
-from ._gap import NETWORK, compared_flows, output_gap
-from ._numbers import Curves, first, last, last_time, peak
+from ._gap import compared_flows, output_gap
+from ._numbers import Curves, first, last, last_time, middle, peak
 from ._page import element, figure, page, settings, table
 from ._panels import possible_panels
-from ._read import Run, dataset_of, flows_of, has, median, quantiles, read, times_of
+from ._read import (
+    MEASURES,
+    Run,
+    dataset_of,
+    flows_of,
+    has,
+    quantiles,
+    read,
+    times_of,
+)
 from ._style import flow_style, label_of
 from ._svg import color_rules, to_svg
 from ._words import number
 
 _SIZE = (6.2, 4.0)
-_MARGINS = {"left": 0.155, "right": 0.98, "bottom": 0.135, "top": 0.92}
+_MARGINS = {"left": 0.155, "right": 0.98, "bottom": 0.135, "top": 0.9}
 """Wide enough for two lines of label; finding the least margins would take longer than
 all the rest of the report."""
 
@@ -67,7 +76,7 @@ def render(dataset: xr.Dataset, stats: dict[str, Any], title: str = "") -> str:
         body.append(element("p", f"{headline(dataset)}.", "headline"))
     for question, said in answers_by_question(dataset).items():
         body.append(element("h3", question))
-        body.append(f"<ul>{''.join(element('li', s) for s in said)}</ul>")
+        body.append(f"<ul>{''.join(element('li', _unbroken(s)) for s in said)}</ul>")
     if pictures:
         figures = "".join(figure(svg, caption) for svg, caption in pictures)
         body += [element("h2", "Pictures"), f'<div class="figures">{figures}</div>']
@@ -81,14 +90,23 @@ def render(dataset: xr.Dataset, stats: dict[str, Any], title: str = "") -> str:
     return page(title, style, body)
 
 
+def _unbroken(sentence: str) -> str:
+    # No line ends between a number and its sign.
+    return sentence.replace(" %", "\N{NO-BREAK SPACE}%").replace(
+        " = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"
+    )
+
+
 def _title(dataset: xr.Dataset) -> str:
     attrs = dataset.attrs
     sizes = ("n_examples", "n_outputs", "n_params")
     if not all(name in attrs for name in sizes):
         return "A training run"
+    n_examples, n_outputs, n_params = (int(attrs[name]) for name in sizes)
+    plural = "s" if n_outputs > 1 else ""
     return (
-        f"Training {attrs['n_params']:,} parameters on {attrs['n_examples']:,} examples "
-        f"with {attrs['n_outputs']} output{'s' if attrs['n_outputs'] > 1 else ''}"
+        f"Training {n_params:,} parameters on {n_examples:,} examples with {n_outputs} "
+        f"output{plural}"
     )
 
 
@@ -108,11 +126,7 @@ def _numbers(dataset: xr.Dataset) -> list[str]:
     body = []
     if flows_of(dataset):
         body += [element("h2", "Final numbers of every flow"), _flow_table(dataset)]
-    scalars = [
-        str(name)
-        for name, array in dataset.data_vars.items()
-        if set(array.dims) in ({"time"}, {"seed", "time"}) and has(dataset, str(name))
-    ]
+    scalars = _scalars(dataset)
     if scalars:
         rows = [
             (label_of(dataset, name), *_cells(read(dataset, name))) for name in scalars
@@ -123,6 +137,17 @@ def _numbers(dataset: xr.Dataset) -> list[str]:
         note = "Medians over the seeds, in brackets their 10 % and 90 % quantiles."
         body.append(element("p", note, "soft"))
     return body
+
+
+def _scalars(dataset: xr.Dataset) -> list[str]:
+    """Variables that are one number at a time, the known ones first and in order."""
+    found = [
+        str(name)
+        for name, array in dataset.data_vars.items()
+        if set(array.dims) - {"seed"} == {"time"} and has(dataset, str(name))
+    ]
+    order = [*MEASURES, *sorted(found)]
+    return sorted(found, key=order.index)
 
 
 def _flow_table(dataset: xr.Dataset) -> str:
@@ -159,11 +184,9 @@ def _cells(curves: Curves) -> list[str]:
 def _median_and_range(values: np.ndarray) -> str:
     if not np.isfinite(values).any():
         return "–"
-    text = number(float(median(values)))
-    if len(values) == 1:
-        return text
-    low, high = quantiles(values, (0.1, 0.9))
-    return f"{text} [{number(float(low))}, {number(float(high))}]"
+    text = number(middle(values))
+    low, high = (number(float(edge)) for edge in quantiles(values, (0.1, 0.9)))
+    return text if low == high else f"{text} [{low}, {high}]"
 
 
 def _settings(dataset: xr.Dataset, stats: dict[str, Any]) -> list[str]:

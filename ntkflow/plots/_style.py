@@ -41,8 +41,8 @@ _FLOWS = {
     "gradient": FlowStyle("network", "#0072b2"),
     "residual_evolving": FlowStyle("residual, evolving kernel", "#e69f00", _OVER),
     "residual_frozen": FlowStyle("residual, constant kernel", "#009e73"),
-    "linearized": FlowStyle("linearized network", "#d55e00", _OVER),
-    "momentum": FlowStyle("network with momentum", "#cc79a7"),
+    "linearized": FlowStyle("linearized network", "#cc79a7", _OVER),
+    "momentum": FlowStyle("network with momentum", "#d55e00"),
     "descent": FlowStyle("gradient descent", "#56b4e9", _OVER),
 }
 _OTHER_COLOR = "#7f7f7f"
@@ -187,9 +187,7 @@ def label_of(dataset: xr.Dataset, name: str) -> str:
     return words if units == "1" else f"{words} ({units})"
 
 
-def draw_one(
-    run: Run, name: str, title: str, ax: Axes | None, *, log: bool = False
-) -> Axes:
+def draw_one(run: Run, name: str, title: str, ax: Axes | None, *, log: bool) -> Axes:
     """A picture of one number over time, read off the measured flow.
 
     Args:
@@ -197,7 +195,7 @@ def draw_one(
         name: The variable.
         title: The title.
         ax: Axes to draw on; a new figure if None.
-        log: Whether its axis is logarithmic.
+        log: Whether its axis is logarithmic; if not, it begins at zero.
 
     Returns:
         The axes.
@@ -208,4 +206,6 @@ def draw_one(
     draw(ax, dataset, values, measured_color(dataset), lw=2)
     if log:
         log_scale(ax, values)
+    else:
+        ax.set_ylim(bottom=0)
     return finish(ax, dataset, title, label_of(dataset, name))

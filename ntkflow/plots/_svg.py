@@ -7,13 +7,14 @@ on a dark one a twin of the same hue that is light enough to be read.
 import io
 import re
 from html import escape
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "path",  # looks the same whatever fonts the reader has
     "svg.hashsalt": "ntkflow",  # equal figures give equal files
 }

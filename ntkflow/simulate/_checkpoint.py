@@ -213,7 +213,8 @@ class Checkpoint:
             # A part written again from an earlier state replaces what it overlaps.
             del records[first:]
             records.extend(
-                {key: array[i] for key, array in arrays.items()} for i in range(count)
+                {key: np.asarray(array[i]) for key, array in arrays.items()}
+                for i in range(count)
             )
         return records
 

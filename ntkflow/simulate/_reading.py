@@ -15,7 +15,12 @@ from jaxtyping import Array
 from .._types import Params
 from ..flows import AbstractParameterFlow, Coupled, OutputState, Packed
 from ..kernels import ntk, ntk_velocity
-from ..measures import AbstractMeasure, Snapshot
+from ..measures import (
+    AbstractMeasure,
+    Snapshot,
+    leading_eigenpairs,
+    leading_modes,
+)
 from ..models import named_leaves
 from ..problem import Problem
 from ._events import AbstractEvent
@@ -110,6 +115,10 @@ class Reader(eqx.Module):
             kernel = _kernel(problem, params)
         if "velocity" in self.needs:
             velocity = ntk_velocity(problem, problem.model_of(params))
+        modes = leading_modes(self.measures)
+        eigenpairs = None
+        if kernel is not None and modes > 0:
+            eigenpairs = leading_eigenpairs(kernel, modes)
         linearized = outputs.get("linearized")
         return Snapshot(
             time=time,
@@ -121,6 +130,7 @@ class Reader(eqx.Module):
             energy=self.flow.energy(state[self.flow.name], problem),
             kernel=kernel,
             kernel0=kernel if kernel0 is None else kernel0,
+            eigenpairs=eigenpairs,
             velocity=velocity,
             linearized=None if linearized is None else linearized.train,
             linearized_test=None if linearized is None else linearized.test,

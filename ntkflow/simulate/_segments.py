@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, final
 
 import diffrax as dfx
 import equinox as eqx
-import equinox.internal as eqxi
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
@@ -137,6 +136,7 @@ class Segmented(dfx.AbstractStepSizeController[SegmentedState, Any]):
                 controller_state.inner,
             )
         )
+        keep = jnp.asarray(keep)
         finite = all_finite(y1_candidate)
         # diffrax clips the last step after asking its controller; doing the same here
         # lets the clipped proposal be remembered.
@@ -147,7 +147,9 @@ class Segmented(dfx.AbstractStepSizeController[SegmentedState, Any]):
         # step; one that would keep it has diverged.
         diverged = keep & ~finite
         keep = keep & finite
-        underflow = (next_t1 <= eqxi.nextafter(next_t0)) & (next_t0 < self.end)
+        # diffrax never proposes less than a step that moves time by an ulp or two.
+        resolution = 4 * jnp.finfo(next_t0.dtype).eps * jnp.abs(next_t0)
+        underflow = ~keep & (next_t1 - next_t0 <= resolution) & (next_t0 < self.end)
         underflow = underflow | (result == dfx.RESULTS.dt_min_reached)
         code = jnp.where(underflow, Reason.STEP_UNDERFLOW, Reason.RUNNING)
         code = jnp.where(diverged, Reason.DIVERGED, code).astype(jnp.int32)

@@ -1,0 +1,63 @@
+"""The slow obvious kernel: one gradient a leaf, output and example, then inner products."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+
+from ntkflow.models import named_leaves, partition
+
+
+def gradients(
+    model: Any, x: Any, apply: Callable[..., Any] | None = None, trainable: Any = None
+) -> dict[str, np.ndarray]:
+    """For each trained leaf its Jacobian [N, K, size], one scalar gradient at a time."""
+    params, static = partition(model, trainable)
+
+    def output(p: Any, xi: Any, k: int) -> Any:
+        whole = eqx.combine(p, static)
+        return (whole(xi) if apply is None else apply(whole, xi))[k]
+
+    n_outputs = jax.eval_shape(
+        lambda p: (lambda m: m(x[0]) if apply is None else apply(m, x[0]))(
+            eqx.combine(p, static)
+        ),
+        params,
+    ).shape[0]
+    gradient = jax.jit(jax.grad(output), static_argnums=2)
+    rows: dict[str, list[list[np.ndarray]]] = {}
+    for xi in x:
+        for k in range(n_outputs):
+            for name, leaf in named_leaves(gradient(params, xi, k)):
+                rows.setdefault(name, []).append(np.asarray(leaf).ravel())
+    return {
+        name: np.stack(leaf).reshape(len(x), n_outputs, -1)
+        for name, leaf in rows.items()
+    }
+
+
+def kernel_by_leaf(
+    model: Any,
+    x1: Any,
+    x2: Any = None,
+    *,
+    outputs: str = "full",
+    apply: Callable[..., Any] | None = None,
+    trainable: Any = None,
+) -> dict[str, np.ndarray]:
+    """For each trained leaf its part of the kernel."""
+    first = gradients(model, x1, apply, trainable)
+    second = first if x2 is None else gradients(model, x2, apply, trainable)
+    formula = {
+        "full": "akp,blp->akbl",
+        "diagonal": "akp,bkp->abk",
+        "trace": "akp,bkp->ab",
+    }[outputs]
+    return {name: np.einsum(formula, first[name], second[name]) for name in first}
+
+
+def kernel(*args: Any, **kwargs: Any) -> np.ndarray:
+    """The kernel: the sum of the leaves' parts."""
+    return np.sum(list(kernel_by_leaf(*args, **kwargs).values()), axis=0)

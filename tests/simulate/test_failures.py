@@ -1,0 +1,123 @@
+"""What cannot be done is refused at once; what fails keeps what it computed."""
+
+import diffrax as dfx
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ntkflow import measures
+from ntkflow.flows import Gradient, Linearized, Residual
+from ntkflow.problem import Problem
+from ntkflow.simulate import (
+    Reason,
+    SimulationError,
+    Trajectory,
+    log_times,
+    simulate,
+)
+from tests.simulate.problems import dense_kernel, tiny
+
+TIMES = log_times(1e-2, 5, 8)
+
+
+def test_a_step_beyond_the_stability_limit_ends_as_diverged(tmp_path):
+    problem = tiny()
+    limit = 2 / np.linalg.eigvalsh(dense_kernel(problem))[-1]
+    settings = {
+        "flows": [Linearized()],
+        "measures": (),
+        "solver": dfx.Euler(),
+        "controller": dfx.ConstantStepSize(),
+        "progress": False,
+    }
+    times = [0.5, 100.0, 20000.0]
+    stable = simulate(problem, times[:2], dt0=0.95 * limit, **settings)
+    assert stable.reason is Reason.COMPLETED
+    with pytest.raises(SimulationError, match="became infinite") as caught:
+        simulate(problem, times, dt0=1.3 * limit, checkpoint=tmp_path, **settings)
+    run = caught.value.trajectory
+    assert run.reason is Reason.DIVERGED
+    assert 1 <= run.dataset.sizes["time"] < 3
+    assert np.isfinite(run.dataset.f_train).all()
+    kept = Trajectory.load(tmp_path).dataset
+    np.testing.assert_array_equal(kept.f_train, run.dataset.f_train)
+
+
+def test_a_blow_up_in_finite_time_ends_as_step_underflow():
+    base = tiny()
+    problem = Problem(base.model, base.x, base.y, loss=lambda f, y: -jnp.sum(f**4))
+    run = simulate(
+        problem,
+        TIMES,
+        flows=[Gradient()],
+        measures=(),
+        throw=False,
+        progress=False,
+    )
+    assert run.reason is Reason.STEP_UNDERFLOW
+    assert run.dataset.sizes["time"] >= 1
+    assert run.result == dfx.RESULTS.dt_min_reached
+    assert np.isfinite(run.dataset.f_train).all()
+
+
+def test_too_few_steps_end_as_max_steps():
+    run = simulate(
+        tiny(),
+        TIMES,
+        flows=[Gradient()],
+        measures=(),
+        max_steps=5,
+        throw=False,
+        progress=False,
+    )
+    assert run.reason is Reason.MAX_STEPS
+    assert run.stats["steps"] == 5
+    assert "max_steps" in run.reason.message
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ts": [1.0, 0.5]}, "ts must increase"),
+        ({"ts": [1.0, 1.0]}, "ts must increase"),
+        ({"ts": [-1.0, 1.0]}, "not negative"),
+        ({"ts": [0.0]}, "end after zero"),
+        ({"ts": [1.0, np.nan]}, "finite"),
+        ({"ts": np.ones((2, 2))}, "vector of save times"),
+        ({"rtol": 1e-16}, "below what float64 can hold"),
+        ({"atol": 0.0}, "must be positive"),
+        ({"solver": "rk4"}, "solver 'rk4'"),
+        ({"solver": {"gradeint": dfx.Tsit5()}}, "Did you mean 'gradient'"),
+        ({"solver": {"residual_evolving": dfx.Dopri8()}}, "share a solve"),
+        ({"solver": dfx.Euler()}, "no error estimate"),
+        ({"controller": dfx.ConstantStepSize()}, "needs its step"),
+        ({"controller": dfx.StepTo(jnp.array([0.0, 5.0]))}, "StepTo"),
+        ({"flows": []}, "flows is empty"),
+        ({"flows": [Gradient(), Gradient()]}, "given twice"),
+        ({"flows": [Residual("frozen")]}, "add nf.flows.Gradient"),
+        ({"measures": [measures.LinearizationGap()]}, "add nf.flows.Linearized"),
+        ({"resume": True}, "needs checkpoint="),
+        ({"segment_steps": 0}, "at least 1"),
+        ({"ensemble": jnp.ones(3)}, "leading axis"),
+    ],
+)
+def test_bad_input_is_refused_before_any_work(change, message):
+    given = {
+        "ts": TIMES,
+        "flows": [Gradient(), Residual("evolving")],
+        "measures": [measures.KernelDrift()],
+        "progress": False,
+    } | change
+    with pytest.raises(ValueError, match=message):
+        simulate(tiny(), **given)
+
+
+def test_float32_tolerances_have_their_own_reach():
+    with pytest.raises(ValueError, match="float32 can hold"):
+        simulate(tiny(dtype=jnp.float32), TIMES, rtol=1e-7)
+
+
+def test_log_times_needs_an_increasing_positive_range():
+    for bad in ((0.0, 1.0, 5), (2.0, 1.0, 5), (1.0, 2.0, 1)):
+        with pytest.raises(ValueError, match="0 < first < last"):
+            log_times(*bad)

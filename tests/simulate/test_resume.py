@@ -1,0 +1,162 @@
+"""Segments, checkpoints and resumption change nothing."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import diffrax as dfx
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import xarray as xr
+
+from ntkflow import measures
+from ntkflow.flows import Gradient, Linearized, Residual, max_over_flows
+from ntkflow.simulate import Reason, Trajectory, log_times, simulate
+from tests.simulate.problems import tiny
+
+TIMES = log_times(1e-2, 4, 9)
+SETTINGS = {
+    "flows": [Gradient(), Residual("evolving")],
+    "measures": [measures.KernelDrift()],
+    "rtol": 1e-6,
+    "atol": 1e-8,
+    "progress": False,
+}
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return simulate(tiny(), TIMES, **SETTINGS)
+
+
+def assert_same(one: xr.Dataset, other: xr.Dataset):
+    xr.testing.assert_identical(one.drop_attrs(), other.drop_attrs())
+
+
+def test_results_do_not_depend_on_the_length_of_segments(whole):
+    for segment_steps in (1, 7):
+        pieces = simulate(tiny(), TIMES, segment_steps=segment_steps, **SETTINGS)
+        assert_same(whole.dataset, pieces.dataset)
+        assert pieces.stats["steps"] == whole.stats["steps"]
+
+
+def test_a_jumping_controller_is_cut_without_a_trace():
+    controller = dfx.ClipStepSizeController(
+        dfx.PIDController(rtol=1e-6, atol=1e-8, norm=max_over_flows),
+        jump_ts=jnp.array([0.5, 1.0]),
+    )
+    settings = SETTINGS | {"measures": (), "controller": controller}
+    one, many = (
+        simulate(tiny(), TIMES, segment_steps=steps, **settings) for steps in (1000, 3)
+    )
+    assert_same(one.dataset, many.dataset)
+
+
+def test_an_interrupted_run_resumes_bit_for_bit(whole, tmp_path):
+    stopped = simulate(
+        tiny(),
+        TIMES,
+        checkpoint=tmp_path,
+        max_steps=10,
+        segment_steps=5,
+        throw=False,
+        **SETTINGS,
+    )
+    assert stopped.reason is Reason.MAX_STEPS
+    assert 0 < stopped.dataset.sizes["time"] < len(TIMES)
+    readable = Trajectory.load(tmp_path)
+    assert_same(readable.dataset, stopped.dataset)
+    with pytest.raises(ValueError, match="resume=True"):
+        simulate(tiny(), TIMES, checkpoint=tmp_path, **SETTINGS)
+    resumed = simulate(tiny(), TIMES, checkpoint=tmp_path, resume=True, **SETTINGS)
+    assert resumed.reason is Reason.COMPLETED
+    assert_same(resumed.dataset, whole.dataset)
+    for name, leaf in whole.params.items():
+        np.testing.assert_array_equal(leaf, resumed.params[name])
+    again = simulate(tiny(), TIMES, checkpoint=tmp_path, resume=True, **SETTINGS)
+    assert_same(again.dataset, whole.dataset)
+    assert again.stats["steps"] == whole.stats["steps"]
+
+
+def test_another_run_in_the_directory_is_refused(tmp_path):
+    settings = SETTINGS | {"measures": (), "flows": [Gradient()]}
+    simulate(tiny(), TIMES, checkpoint=tmp_path / "a", **settings)
+    for change in ({"rtol": 1e-5}, {"flows": [Gradient(), Linearized()]}):
+        with pytest.raises(ValueError, match="holds another run"):
+            simulate(
+                tiny(),
+                TIMES,
+                checkpoint=tmp_path / "a",
+                resume=True,
+                **(settings | change),
+            )
+    with pytest.raises(ValueError, match="holds another run"):
+        simulate(tiny(n=5), TIMES, checkpoint=tmp_path / "a", resume=True, **settings)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="not empty"):
+        simulate(tiny(), TIMES, checkpoint=tmp_path / "b", **settings)
+
+
+def test_a_truncated_part_is_named(tmp_path):
+    settings = SETTINGS | {"measures": (), "flows": [Gradient()]}
+    simulate(tiny(), TIMES, checkpoint=tmp_path, **settings)
+    part = max(tmp_path.glob("records-*"))
+    part.write_bytes(part.read_bytes()[:100])
+    with pytest.raises(ValueError, match=part.name):
+        Trajectory.load(tmp_path)
+
+
+@pytest.mark.slow
+def test_twenty_kills_leave_no_trace(tmp_path):
+    """A run killed at random moments is readable, and resumes bit for bit."""
+    command = [sys.executable, "-m", "ntkflow", "run", "digits"]
+    for setting in (
+        "model.width=32",
+        "data.n_train=40",
+        "data.n_test=20",
+        "simulation.t_last=10.0",
+        "simulation.n_times=40",
+        "simulation.segment_steps=4",
+    ):
+        command += ["--set", setting]
+    env = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
+    env["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+
+    def start(out, *options):
+        return subprocess.Popen(
+            [*command, "--out", str(out), *options],
+            env=env,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+
+    began = time.perf_counter()
+    assert start(tmp_path / "whole").wait() == 0
+    began = time.perf_counter()
+    assert start(tmp_path / "warm").wait() == 0
+    seconds = time.perf_counter() - began
+    rng = random.Random(0)
+    out = tmp_path / "killed"
+    kills = 0
+    while kills < 20:
+        process = start(out, "--resume")
+        try:
+            _, message = process.communicate(timeout=rng.uniform(0.3, 1.0) * seconds)
+            assert process.returncode == 0, message.decode()
+            # It finished before the kill: begin anew, so that all kills hit a run.
+            out = tmp_path / f"killed{kills}"
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            kills += 1
+            if (out / "checkpoint" / "run.zarr.zip").exists():
+                Trajectory.load(out / "checkpoint")
+    assert start(out, "--resume").wait() == 0
+    whole = Trajectory.load(tmp_path / "whole" / "trajectory.zarr")
+    killed = Trajectory.load(out / "trajectory.zarr")
+    assert_same(whole.dataset, killed.dataset)
