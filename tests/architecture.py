@@ -35,6 +35,7 @@ ROOMS = (
     "analysis",
     "plots",
     "cli",
+    "__main__",
 )
 """From the ground up: a room imports only rooms before it."""
 

@@ -118,7 +118,7 @@ def test_continuous_integration_runs_the_command(command: str):
 
 @pytest.mark.parametrize("command", QUICK_COMMANDS)
 def test_quick_command_does_its_work(command: str, tmp_path: Path):
-    QUICK_COMMANDS[command](run(shlex.split(command), tmp_path, 60), tmp_path)
+    QUICK_COMMANDS[command](run(shlex.split(command), tmp_path, 120), tmp_path)
 
 
 @pytest.mark.slow

@@ -1,8 +1,8 @@
 """Experiments as text: their description, the built-in ones, and how one is run."""
 
-from ._diagnose import diagnose as diagnose
 from ._build import build_problem as build_problem
 from ._description import Experiment as Experiment
+from ._diagnose import diagnose as diagnose
 from ._load import (
     load_experiment as load_experiment,
     override as override,

@@ -116,7 +116,7 @@ def _build_data(data: Data, model: Model, dtype: np.dtype) -> Dataset:
 
 
 def _linear_teacher(data: Data, dtype: np.dtype) -> Dataset:
-    """Inputs with XXᵀ = I and targets Y = U s Vᵀ X, the setting of Saxe et al. (2014)."""
+    """Inputs with XXᵀ = I, targets Y = U s Vᵀ X: the setting of Saxe et al. (2014)."""
     rng = np.random.default_rng(data.seed)
     if data.n_train < data.in_size:
         raise ValueError(
@@ -132,11 +132,12 @@ def _linear_teacher(data: Data, dtype: np.dtype) -> Dataset:
     teacher = left @ np.diag(data.strengths) @ right.T
     x = orthonormal(data.n_train, data.in_size)
     x_test = rng.standard_normal((data.n_test, data.in_size)) / np.sqrt(data.n_train)
-    arrays = {"x": x, "y": x @ teacher.T}
-    if data.n_test:
-        arrays |= {"x_test": x_test, "y_test": x_test @ teacher.T}
+    test = (x_test, x_test @ teacher.T) if data.n_test else (None, None)
     return data_room.from_arrays(
-        **arrays,
+        x,
+        x @ teacher.T,
+        x_test=test[0],
+        y_test=test[1],
         targets="regression",
         scaling="none",
         dtype=dtype,
@@ -146,15 +147,16 @@ def _linear_teacher(data: Data, dtype: np.dtype) -> Dataset:
 
 def _build_model(model: Model, data: Dataset, dtype: np.dtype) -> Any:
     key = jax.random.key(model.seed)
-    out_size = data.n_classes if data.y_train.ndim == 1 else data.y_train.shape[1]
-    common = {
+    labels = data.y_train.ndim == 1
+    out_size = len(data.classes or ()) if labels else data.y_train.shape[1]
+    common: dict[str, Any] = {
         "width": model.width,
         "depth": model.depth,
         "parameterization": model.parameterization,
         "key": key,
         "dtype": jnp.dtype(dtype),
     }
-    spread = {} if model.w_std is None else {"w_std": model.w_std}
+    spread: dict[str, Any] = {} if model.w_std is None else {"w_std": model.w_std}
     in_size = data.x_train.shape[-1]
     if model.name == "deep_linear":
         network = models_room.DeepLinear(in_size, out_size, **common, **spread)

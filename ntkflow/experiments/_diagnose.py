@@ -8,6 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._progress import duration
+
+_DIGITS_COMPILE = 40.0
+"""Seconds to compile `ntkflow run digits`, on a core of 2024."""
+
+_DIGITS_FLOPS = 1e12
+"""Arithmetic of `ntkflow run digits`, weighted by how slowly small products run."""
+
 _SIZE = 1024
 _REPEATS = 5
 
@@ -58,3 +66,9 @@ def _matmul(dtype: jnp.dtype) -> tuple[float, float]:
     exact = np.asarray(a, np.float64) @ np.asarray(a, np.float64).T
     error = np.linalg.norm(np.asarray(result) - exact) / np.linalg.norm(exact)
     return 2 * _SIZE**3 / min(seconds), float(error)
+
+
+def _expected_seconds(flops: float) -> str:
+    """How long `ntkflow run digits` should take here, compilation included."""
+    seconds = _DIGITS_COMPILE + _DIGITS_FLOPS / flops
+    return f"about {duration(seconds)}"

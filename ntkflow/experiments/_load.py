@@ -60,7 +60,7 @@ def parse_experiment(tables: Mapping[str, Any], source: str) -> Experiment:
         The description.
 
     Raises:
-        ValueError: With every fault: the key, what was expected, the nearest valid name.
+        ValueError: With every fault: its key, what was expected, the nearest name.
     """
     try:
         return Experiment.model_validate(tables)

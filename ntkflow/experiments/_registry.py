@@ -8,7 +8,7 @@ from .._errors import unknown_name
 
 
 def _files() -> dict[str, Any]:
-    folder = resources.files(__package__) / "builtin"
+    folder = resources.files("ntkflow.experiments") / "builtin"
     return {
         entry.name.removesuffix(".toml"): entry
         for entry in sorted(folder.iterdir(), key=lambda entry: entry.name)

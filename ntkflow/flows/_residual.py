@@ -17,7 +17,7 @@ from jaxtyping import Array, Inexact
 
 from .._errors import unknown_name
 from .._types import Params
-from ..kernels import ntk
+from ..kernels import kernel_of
 from ..problem import Problem
 from ._base import AbstractFlow, Context, OutputState
 from ._point import Point, add_decay
@@ -211,14 +211,11 @@ def _forming_pays(problem: Problem) -> bool:
 
 def _formed_kernel(problem: Problem) -> OutputState:
     size = problem.n_examples * problem.n_outputs
-
-    def matrix(x: Array, x2: Array | None) -> Array:
-        kernel = ntk(problem.model, x, x2, outputs="full", trainable=problem.trainable)
-        return kernel.reshape(-1, size)
-
-    x_test = problem.x_test
-    test = None if x_test is None else matrix(x_test, problem.x)
-    return OutputState(matrix(problem.x, None), test)
+    x_test, params = problem.x_test, problem.params
+    train = kernel_of(problem, params).reshape(size, size)
+    if x_test is None:
+        return OutputState(train, None)
+    return OutputState(train, kernel_of(problem, params, x_test).reshape(-1, size))
 
 
 @final

@@ -8,7 +8,10 @@ that holds unless another is given.
 
 from ntkflow.kernels._memory import default_max_bytes as default_max_bytes
 from ntkflow.kernels._ntk import ntk as ntk
+from ntkflow.kernels._of_problem import kernel_of as kernel_of
 from ntkflow.kernels._operator import NTKOperator as NTKOperator
-from ntkflow.kernels._spectrum import eigenvalues as eigenvalues
-from ntkflow.kernels._spectrum import top_eigenpairs as top_eigenpairs
+from ntkflow.kernels._spectrum import (
+    eigenvalues as eigenvalues,
+    top_eigenpairs as top_eigenpairs,
+)
 from ntkflow.kernels._velocity import ntk_velocity as ntk_velocity

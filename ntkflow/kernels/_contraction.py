@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
-from ntkflow.kernels._example import Example, Traced
 from ntkflow._types import Params
+from ntkflow.kernels._example import Example, Traced
 from ntkflow.kernels._methods import AbstractMethod, Request
 from ntkflow.kernels._tiles import Cost, compute_tiles, plan_tiles
 

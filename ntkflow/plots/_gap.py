@@ -45,7 +45,7 @@ def output_gap(dataset: xr.Dataset, flow: str, other: str = NETWORK) -> Series:
     """
     with np.errstate(over="ignore"):  # outputs of a diverging flow
         difference = read(dataset, "f_train", flow) - read(dataset, "f_train", other)
-        norm = np.sqrt(np.sum(difference**2, axis=(2, 3)) + 0)*1.001
+        norm = np.sqrt(np.sum(difference**2, axis=(2, 3)))
     scale = output_scale(dataset, other)[:, None]
     return np.divide(norm, scale, out=np.full_like(norm, np.nan), where=scale > 0)
 
@@ -68,7 +68,7 @@ def output_scale(dataset: xr.Dataset, flow: str = NETWORK) -> Float[np.ndarray, 
         y = np.asarray(dataset["y_train"], float)
         return np.sqrt(np.sum((f[:, 0] - y[None]) ** 2, axis=(1, 2)))
     with np.errstate(over="ignore"):
-        moved = np.sqrt(np.sum((f - f[:, :1]) ** 2, axis=(2, 3)) + 0)*1.001
+        moved = np.sqrt(np.sum((f - f[:, :1]) ** 2, axis=(2, 3)))
     return np.max(np.where(np.isfinite(moved), moved, 0.0), axis=1)
 
 

@@ -7,7 +7,7 @@ automatic differentiation, so any callable of the user's serves as well.
 
 import abc
 from collections.abc import Callable
-from typing import Any, final
+from typing import Any, cast, final
 
 import equinox as eqx
 import jax
@@ -293,4 +293,4 @@ def as_loss(loss: Any) -> AbstractLoss:
             f"loss must be an instance such as nf.SquaredError(), or a function "
             f"(f [K], y) -> scalar of one example; got {loss!r}."
         )
-    return UserLoss(loss)
+    return UserLoss(cast(Callable[[Array, Array], Array], loss))

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Inexact, Shaped
 
 from .._errors import unknown_name
@@ -277,10 +278,8 @@ class Problem(eqx.Module):
         Returns:
             A number in [0, 1], or None where the targets are no classes.
         """
-        one = eqx.filter_eval_shape(self.loss.is_correct, f[0], y[0])
-        if one is None:
-            return None
-        return jnp.mean(jax.vmap(self.loss.is_correct)(f, y).astype(f.dtype))
+        correct = jax.vmap(self.loss.is_correct)(f, y)
+        return None if correct is None else jnp.mean(correct.astype(f.dtype))
 
     def _decay_offset(self, params: Params) -> Params:
         if self.decay is not None and self.decay.towards == "initial":
@@ -307,7 +306,7 @@ def _params_dtype(params: Params) -> np.dtype:
 def _as_data(value: Any, name: str, dtype: np.dtype) -> Array:
     array = jnp.asarray(value)
     if jnp.issubdtype(array.dtype, jnp.inexact):
-        if not isinstance(array, jax.core.Tracer) and not jnp.isfinite(array).all():
+        if not isinstance(array, Tracer) and not jnp.isfinite(array).all():
             bad = np.flatnonzero(
                 ~np.isfinite(np.asarray(array)).reshape(len(array), -1).all(1)
             )

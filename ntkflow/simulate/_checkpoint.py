@@ -17,7 +17,7 @@ import numpy as np
 import xarray as xr
 
 from ..storage import Store, flatten_arrays, restore_arrays
-from ._dataset import assemble
+from ._dataset import assemble, printed
 from ._integrate import Tally
 from ._reading import Record
 from ._reason import Reason
@@ -53,7 +53,7 @@ def fingerprint(*parts: Any) -> str:
     """
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(eqx.tree_pformat(part, short_arrays=True).encode())
+        digest.update(printed(part).encode())
         for name, array in flatten_arrays(part).items():
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(array).tobytes())

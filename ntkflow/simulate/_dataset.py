@@ -2,12 +2,14 @@
 
 import importlib.metadata
 import platform
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
 import numpy as np
 import xarray as xr
@@ -66,6 +68,18 @@ def describe(
         "coords": coords,
         "attrs": attrs,
     }
+
+
+def printed(tree: Any) -> str:
+    """A pytree as text that is the same in every process.
+
+    Args:
+        tree: The pytree.
+
+    Returns:
+        Its structure and static values, arrays by shape and dtype alone.
+    """
+    return re.sub(r" at 0x[0-9a-f]+", "", eqx.tree_pformat(tree))
 
 
 def environment() -> dict[str, str]:
@@ -190,6 +204,6 @@ def _with_coords(
     for dim, labels in description["coords"].items():
         coords[dim] = np.asarray(labels)
     for dim, size in dataset.sizes.items():
-        coords.setdefault(dim, np.arange(size))
+        coords.setdefault(str(dim), np.arange(size))
     present = set(dataset.dims) | {"time", "flow"}
     return dataset.assign_coords({d: c for d, c in coords.items() if d in present})

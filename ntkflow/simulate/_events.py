@@ -15,7 +15,7 @@ from equinox import AbstractClassVar
 from jaxtyping import Array, Float
 
 from .._types import Params, Scalar
-from ..kernels import ntk
+from ..kernels import kernel_of
 from ..problem import Problem
 
 
@@ -161,7 +161,7 @@ class DriftAbove(AbstractEvent):
         Returns:
             The full kernel at θ₀.
         """
-        return self._kernel(problem, problem.params)
+        return kernel_of(problem, problem.params)
 
     def value(
         self, problem: Problem, params: Params, reference: Float[Array, "N K N K"]
@@ -176,16 +176,8 @@ class DriftAbove(AbstractEvent):
         Returns:
             A scalar.
         """
-        moved = jnp.linalg.norm(jnp.ravel(self._kernel(problem, params) - reference))
+        moved = jnp.linalg.norm(jnp.ravel(kernel_of(problem, params) - reference))
         return 1.0 - moved / (self.drift * jnp.linalg.norm(jnp.ravel(reference)))
-
-    def _kernel(self, problem: Problem, params: Params) -> Float[Array, "N K N K"]:
-        return ntk(
-            problem.model_of(params),
-            problem.x,
-            outputs="full",
-            trainable=problem.trainable,
-        )
 
 
 def _norm(tree: Params) -> Scalar:

@@ -31,15 +31,15 @@ class Lanes(NamedTuple):
 
     Attributes:
         problem: Data, loss and settings; of one lane, its model too.
-        params: Trained leaves, stacked if `count` is not None.
+        params: Trained leaves, stacked if `number` is not None.
         static: The other leaves, likewise.
-        count: Number of lanes of an ensemble, or None for a single run.
+        number: Number of lanes of an ensemble, or None for a single run.
     """
 
     problem: Problem
     params: Params
     static: Any
-    count: int | None
+    number: int | None
 
     def lane(self, i: int) -> Problem:
         """The problem of one lane.
@@ -50,7 +50,7 @@ class Lanes(NamedTuple):
         Returns:
             A problem with that lane's model.
         """
-        if self.count is None:
+        if self.number is None:
             return self.problem
         return self.problem.with_parts(take(self.params, i), take(self.static, i))
 
@@ -174,7 +174,7 @@ class Integration:
     ):
         self.solve = solve
         self.lanes = lanes
-        self.count = 1 if lanes.count is None else lanes.count
+        self.count = 1 if lanes.number is None else lanes.number
         self.segment_steps = segment_steps
         self.max_steps = max_steps
         self._ts = ts.astype(lanes.problem.dtype)
@@ -190,7 +190,7 @@ class Integration:
     def _over_lanes(self, function, solve, constants=None, extra=()) -> Any:
         """Calls `function(solve, problem, [constants], *extra)` on every lane."""
         lanes = self.lanes
-        if lanes.count is None:
+        if lanes.number is None:
             given = () if constants is None else (constants,)
             return function(solve, lanes.problem, *given, *extra)
 
@@ -213,7 +213,7 @@ class Integration:
         budget = np.minimum(self.segment_steps, self.max_steps - tally.steps)
         # A lane that has ended is given no save time but the last and no step at all.
         budget = np.where(tally.running, budget, 0).astype(np.int32)
-        if self.lanes.count is None:
+        if self.lanes.number is None:
             window, budget = window[0], budget[0]
         return Span(
             jnp.asarray(window),
@@ -224,7 +224,7 @@ class Integration:
 
     def _advance(self) -> Progressed:
         lanes, span = self.lanes, self._span()
-        if lanes.count is None:
+        if lanes.number is None:
             return _advance(self.solve, lanes.problem, self.constants, self.state, span)
         return _advance_many(
             self.solve,
@@ -270,7 +270,7 @@ class Integration:
             yield Segment(out.state, times, first, saved, out.interpolation)
 
     def _saved(self, out: Progressed, lane: int, count: int) -> list[dict[str, Any]]:
-        tree = out.saved if self.lanes.count is None else take(out.saved, lane)
+        tree = out.saved if self.lanes.number is None else take(out.saved, lane)
         return [take(tree, i) for i in range(count)]
 
 

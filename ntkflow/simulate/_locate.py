@@ -6,7 +6,7 @@ import diffrax as dfx
 import equinox as eqx
 import jax.numpy as jnp
 import jax.tree_util as jtu
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 
 from .._types import Params
 from ..flows import Packed
@@ -74,12 +74,15 @@ def locate(
         if t <= start:
             params = _params(solve, problem, state)
             return float(event.value(problem, params, reference))
-        times = (jnp.asarray(s, problem.dtype) for s in (start, t))
+        t0, t1 = jnp.asarray(start, problem.dtype), jnp.asarray(t, problem.dtype)
         return float(
-            _value_at(solve, problem, constants, state, *times, event, reference)
+            _value_at(solve, problem, constants, state, t0, t1, event, reference)
         )
 
-    return float(brentq(value, start, after, xtol=rtol * after, rtol=8.9e-16))
+    found = root_scalar(
+        value, bracket=(start, after), method="brentq", xtol=rtol * after
+    )
+    return float(found.root)
 
 
 def _params(solve: Solve, problem: Problem, packed: Packed) -> Params:

@@ -72,7 +72,7 @@ def complete_flows(
     names = [flow.name for flow in flows]
     if "gradient" not in names and any(flow.along == "gradient" for flow in flows):
         flows.insert(0, Gradient())
-    needs = frozenset().union(*(measure.needs for measure in measures))
+    needs = {name for measure in measures for name in measure.needs}
     watched = Coupled(tuple(flows)).parameter_flows
     if measures and not watched:
         raise ValueError(
@@ -85,7 +85,7 @@ def complete_flows(
             "nf.flows.Linearized() to flows, or drop the measure."
         )
     if "quadrature" in needs and "quadrature" not in names:
-        flows.append(Quadrature(watched[0]))
+        flows.append(Quadrature(watched[0]))  # pyright: ignore[reportCallIssue]
     return flows
 
 

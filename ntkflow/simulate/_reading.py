@@ -12,9 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from .._types import Params
 from ..flows import AbstractParameterFlow, Coupled, OutputState, Packed
-from ..kernels import ntk, ntk_velocity
+from ..kernels import kernel_of, ntk_velocity
 from ..measures import (
     AbstractMeasure,
     Snapshot,
@@ -62,7 +61,7 @@ class Reader(eqx.Module):
     @property
     def needs(self) -> frozenset[str]:
         """The shared quantities the measures read."""
-        return frozenset().union(*(measure.needs for measure in self.measures))
+        return frozenset(name for m in self.measures for name in m.needs)
 
     @property
     def flow(self) -> AbstractParameterFlow:
@@ -112,7 +111,7 @@ class Reader(eqx.Module):
         own = outputs[self.flow.name]
         kernel = velocity = None
         if self.needs & {"kernel", "velocity"}:
-            kernel = _kernel(problem, params)
+            kernel = kernel_of(problem, params)
         if "velocity" in self.needs:
             velocity = ntk_velocity(problem, problem.model_of(params))
         modes = leading_modes(self.measures)
@@ -184,11 +183,6 @@ class Reader(eqx.Module):
         ):
             record[f"event/{i}"] = event.value(problem, now.params, fixed)
         return record
-
-
-def _kernel(problem: Problem, params: Params) -> Array:
-    model = problem.model_of(params)
-    return ntk(model, problem.x, outputs="full", trainable=problem.trainable)
 
 
 def _outputs_record(problem: Problem, name: str, out: OutputState) -> dict[str, Array]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
 
 from .._progress import Progress
@@ -13,7 +14,7 @@ from ..flows import OutputState, Packed
 from ..measures import AbstractMeasure
 from ..problem import Problem
 from ._checkpoint import Checkpoint, fingerprint, stack_params, worst
-from ._dataset import assemble, describe
+from ._dataset import assemble, describe, printed
 from ._dense import DenseOutput
 from ._events import AbstractEvent
 from ._integrate import Integration, Lanes, Segment, Tally, take
@@ -77,14 +78,14 @@ class Request:
         return {
             "time_scale": problem.time_scale,
             "reduction": problem.reduction,
-            "loss": eqx.tree_pformat(problem.loss),
-            "decay": "none" if decay is None else eqx.tree_pformat(decay),
-            "model": eqx.tree_pformat(problem.model),
+            "loss": printed(problem.loss),
+            "decay": "none" if decay is None else printed(decay),
+            "model": printed(problem.model),
             "dtype": str(problem.dtype),
             "rtol": self.rtol,
             "atol": self.atol,
             "solver": work([(p, Tally.zeros(1)) for p in planned], 0)["solver"],
-            "controller": eqx.tree_pformat(planned[-1].solve.controller),
+            "controller": printed(planned[-1].solve.controller),
             "measured_on": measured[0] if measured else "none",
             "measures": ", ".join(type(m).__name__ for m in self.measures),
         }
@@ -128,7 +129,7 @@ class Run:
     ):
         self._request = request
         self._line = line
-        self._lanes = 1 if request.lanes.count is None else request.lanes.count
+        self._lanes = 1 if request.lanes.number is None else request.lanes.number
         self._stop = _Stop()
         self._tallies: list[tuple[PlannedSolve, Tally]] = []
         self._reads = 0
@@ -140,7 +141,7 @@ class Run:
         names = [n for p in request.planned for n in _with_outputs(p)]
         self._description = describe(
             request.problem, names, request.measures, request.settings(),
-            request.lanes.count,
+            request.lanes.number,
         )  # fmt: skip
         self._description["solves"] = len(request.planned)
         self._once_arrays = once
@@ -174,7 +175,7 @@ class Run:
         lanes = self._solves[-1][1]
         for name in lanes[0].reference.once:
             arrays = [np.asarray(lane.reference.once[name]) for lane in lanes]
-            ensemble = self._request.lanes.count is not None
+            ensemble = self._request.lanes.number is not None
             once[name] = np.stack(arrays) if ensemble else arrays[0]
         return once
 
@@ -190,7 +191,7 @@ class Run:
             [lanes[i].records for _, lanes in self._solves] for i in range(self._lanes)
         ]
         times = self._request.times[: self._kept]
-        ensemble = self._request.lanes.count is not None
+        ensemble = self._request.lanes.number is not None
         reason = max(worst(tally.code) for _, tally in self._tallies)
         stats = self._stats()
         dataset = assemble(self._description, times, self._once_arrays, records)
@@ -301,14 +302,14 @@ class Run:
         self._kept = int(tally.saved.max())
         if (tally.code == Reason.EVENT).any():
             event = integration.solve.events[int(tally.event[0])]
-            self._stop = _Stop(eqx.tree_pformat(event), float(segment.times[0]))
+            self._stop = _Stop(printed(event), float(segment.times[0]))
         return previous
 
     def _end(self, tally: Tally, event: AbstractEvent, stop: float, saved: int) -> None:
         tally.code[:] = Reason.EVENT
         tally.saved[:] = saved
         self._kept = saved
-        self._stop = _Stop(eqx.tree_pformat(event), stop)
+        self._stop = _Stop(printed(event), stop)
 
     def _linearized(self, lane: int, at: int) -> OutputState | None:
         """Outputs of a linearized flow that was solved before, at one save time."""
@@ -317,7 +318,8 @@ class Run:
             if len(records) > at and "f_train/linearized" in records[at]:
                 record = records[at]
                 test = record.get("f_test/linearized")
-                return OutputState(record["f_train/linearized"], test)
+                train = jnp.asarray(record["f_train/linearized"])
+                return OutputState(train, None if test is None else jnp.asarray(test))
         return None
 
     def _write(
@@ -356,7 +358,7 @@ class Run:
         self, planned: PlannedSolve, integration: Integration, pace: Pace
     ) -> None:
         loss = ""
-        if planned.measured and self._request.lanes.count is None:
+        if planned.measured and self._request.lanes.number is None:
             now, first = _losses(
                 planned.solve, self._request.problem, integration.state.y
             )
@@ -372,7 +374,7 @@ def _with_outputs(planned: PlannedSolve) -> list[str]:
 
 
 def _lane_constants(integration: Integration, lane: int) -> Any:
-    if integration.lanes.count is None:
+    if integration.lanes.number is None:
         return integration.constants
     return take(integration.constants, lane)
 

@@ -88,7 +88,9 @@ class Segmented(dfx.AbstractStepSizeController[SegmentedState, Any]):
             lambda s: s.controller, self, self.controller.wrap(direction)
         )
 
-    def init(self, terms, t0, t1, y0, dt0, args, func, error_order):
+    def init(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, terms, t0, t1, y0, dt0, args, func, error_order
+    ):
         """The step this segment begins with; the state is passed in by the caller.
 
         Args:
@@ -148,7 +150,7 @@ class Segmented(dfx.AbstractStepSizeController[SegmentedState, Any]):
         diverged = keep & ~finite
         keep = keep & finite
         # diffrax never proposes less than a step that moves time by an ulp or two.
-        resolution = 4 * jnp.finfo(next_t0.dtype).eps * jnp.abs(next_t0)
+        resolution = 4 * jnp.finfo(self.end.dtype).eps * jnp.abs(next_t0)
         underflow = ~keep & (next_t1 - next_t0 <= resolution) & (next_t0 < self.end)
         underflow = underflow | (result == dfx.RESULTS.dt_min_reached)
         code = jnp.where(underflow, Reason.STEP_UNDERFLOW, Reason.RUNNING)

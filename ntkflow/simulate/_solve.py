@@ -5,7 +5,7 @@ both are compiled once and work on every segment, alone or under `vmap` for an e
 The host loop that strings segments together is in `_integrate.py`.
 """
 
-from typing import Any, NamedTuple, final
+from typing import Any, NamedTuple, cast, final
 
 import diffrax as dfx
 import equinox as eqx
@@ -209,52 +209,61 @@ class Solve(eqx.Module):
             max_steps=self.dense_steps or None,
             throw=False,
         )
-        return self._progressed(solution, span)
+        return self._progressed(solution, problem, constants, span)
 
     def _event(self, problem: Problem, constants: dict[str, Any]) -> dfx.Event | None:
         if not self.events:
             return None
-        flow = self.coupled.parameter_flows[0]
         # diffrax's root finder mixes the event's value with Python floats, which are of
-        # the default dtype whatever the state's.
+        # the default dtype whatever the state's; and it takes one condition at a time.
         default = jnp.result_type(float)
 
-        def condition(event: AbstractEvent, reference: Any):
-            def value(t, y, args, **kwargs):
-                del t, args, kwargs
-                params = flow.params(self.coupled.unpack(y, problem)[flow.name])
-                return event.value(problem, params, reference).astype(default)
-
-            return value
+        def first_to_occur(t, y, args, **kwargs):
+            del t, args, kwargs
+            return jnp.min(self._event_values(problem, constants, y)).astype(default)
 
         return dfx.Event(
-            [
-                condition(event, reference)
-                for event, reference in zip(
-                    self.events, constants["events"], strict=True
-                )
-            ],
+            first_to_occur,
             root_finder=optx.Bisection(rtol=1e-12, atol=0.0, flip="detect"),
             direction=False,
         )
 
-    def _progressed(self, solution: dfx.Solution, span: Span) -> Progressed:
-        (saved_ts, end_ts), (saved, end) = solution.ts, solution.ys
+    def _event_values(
+        self, problem: Problem, constants: dict[str, Any], y: Packed
+    ) -> Float[Array, " E"]:
+        flow = self.coupled.parameter_flows[0]
+        params = flow.params(self.coupled.unpack(y, problem)[flow.name])
+        values = [
+            event.value(problem, params, reference)
+            for event, reference in zip(self.events, constants["events"], strict=True)
+        ]
+        return jnp.stack(values)
+
+    def _progressed(
+        self,
+        solution: dfx.Solution,
+        problem: Problem,
+        constants: dict[str, Any],
+        span: Span,
+    ) -> Progressed:
+        (saved_ts, end_ts), (saved, end) = cast(Any, (solution.ts, solution.ys))
         t = end_ts[0]
-        controller: SegmentedState = solution.controller_state
+        controller = cast(SegmentedState, solution.controller_state)
+        y = jtu.tree_map(lambda leaf: leaf[0], end)
+        event = jnp.asarray(-1)
         if self.events:
-            mask = jnp.stack(solution.event_mask)
-            event = jnp.where(mask.any(), jnp.argmax(mask), -1)
-        else:
-            event = jnp.asarray(-1)
+            nearest = jnp.argmin(self._event_values(problem, constants, y))
+            event = jnp.where(cast(Array, solution.event_mask), nearest, -1)
         code = jnp.where(t >= span.end, Reason.COMPLETED, controller.code)
         code = jnp.where(event >= 0, Reason.EVENT, code)
         state = SolveState(
             t,
-            jtu.tree_map(lambda leaf: leaf[0], end),
+            y,
             solution.solver_state,
             controller,
-            solution.made_jump if eqx.is_array(solution.made_jump) else False,
+            cast(Any, solution.made_jump)
+            if eqx.is_array(solution.made_jump)
+            else False,
         )
         return Progressed(
             state,

@@ -25,7 +25,8 @@ def evaluations_per_step(solver: dfx.AbstractSolver) -> int:
     """
     if isinstance(solver, dfx.AbstractRungeKutta):
         tableau = solver.tableau
-        tableau = tableau[0] if isinstance(tableau, tuple) else tableau
+        if isinstance(tableau, dfx.MultiButcherTableau):
+            tableau = tableau.tableaus[0]
         return tableau.num_stages - (1 if tableau.fsal else 0)
     return 1
 

@@ -228,7 +228,9 @@ def shifted_weight(p, x):
 
 @formula(w=(2, 3, D))
 def batched_heads(p, x):
-    return jnp.tanh(jnp.einsum("hio,ho->hi", p["w"], x[None] * jnp.ones((2, 1)))).ravel()
+    return jnp.tanh(
+        jnp.einsum("hio,ho->hi", p["w"], x[None] * jnp.ones((2, 1)))
+    ).ravel()
 
 
 @formula(w=(3, D))

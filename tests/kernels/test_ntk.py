@@ -61,7 +61,9 @@ def test_two_layers_match_the_formula_derived_by_hand(method, key):
     width, d = 7, 3
     model = nf.models.MLP(d, 1, width, 1, b_std=0.0, use_bias=False, key=key)
     x = jax.random.normal(key, (5, d))
-    w, a = (np.asarray(leaf) for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_array)))
+    w, a = (
+        np.asarray(leaf) for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_array))
+    )
     h = np.tanh(np.asarray(x) @ w.T / np.sqrt(d))
     slope = (1 - h**2) * a[0]
     expected = h @ h.T / width + (x @ x.T / d) * (slope @ slope.T) / width
@@ -105,7 +107,9 @@ def test_bound_cuts_the_examples_into_tiles(key, monkeypatch):
 
 @pytest.mark.parametrize("outputs", LAYOUTS)
 @pytest.mark.parametrize("size", [1, 3, 4, 5, 10])
-def test_symmetric_kernels_are_symmetric_to_the_last_bit(size, outputs, key, monkeypatch):
+def test_symmetric_kernels_are_symmetric_to_the_last_bit(
+    size, outputs, key, monkeypatch
+):
     monkeypatch.setattr(_tiles, "_preferred", lambda _: size)
     model = nf.models.MLP(7, 3, 9, 2, key=key, dtype=jnp.float32)
     x = jax.random.normal(key, (10, 7), jnp.float32)
@@ -119,7 +123,9 @@ def test_symmetric_kernels_are_symmetric_to_the_last_bit(size, outputs, key, mon
 @pytest.mark.parametrize("method", METHODS)
 def test_kernel_is_positive_semidefinite_with_the_rank_of_its_parameters(method, key):
     model = nf.models.MLP(3, 2, 2, 1, key=key)  # 14 parameters
-    kernel = nf.ntk(model, jax.random.normal(key, (12, 3)), outputs="full", method=method)
+    kernel = nf.ntk(
+        model, jax.random.normal(key, (12, 3)), outputs="full", method=method
+    )
     values = np.linalg.eigvalsh(kernel.reshape(24, 24))
     noise = roundoff(24) * values[-1]
     assert values[0] >= -noise
@@ -141,9 +147,7 @@ def test_frozen_leaves_and_filters_leave_the_kernel(method, key):
     parts = nf.ntk(model, x, method=method, by_leaf=True)
     first = {"layers[0].weight", "layers[0].bias"}
     expected = sum(part for name, part in parts.items() if name in first)
-    frozen = eqx.tree_at(
-        lambda m: m.layers[1], model, replace_fn=nf.models.Frozen
-    )
+    frozen = eqx.tree_at(lambda m: m.layers[1], model, replace_fn=nf.models.Frozen)
     assert distance(nf.ntk(frozen, x, method=method), expected) <= roundoff(50)
     mask = jax.tree.map(lambda _: False, model)
     mask = eqx.tree_at(

@@ -60,7 +60,9 @@ def test_top_eigenpairs_match_numpy(spectrum, dtype, key):
 
 
 @pytest.mark.usefixtures("lanczos")
-def test_lanczos_that_does_not_settle_falls_back_to_a_dense_solve(spectrum, key, monkeypatch):
+def test_lanczos_that_does_not_settle_falls_back_to_a_dense_solve(
+    spectrum, key, monkeypatch
+):
     values, matrix = spectrum
     monkeypatch.setattr(_spectrum, "CYCLES", 1)
     found, _ = top_eigenpairs(jnp.asarray(matrix), 7, key=key)

@@ -57,7 +57,10 @@ def test_structured_matches_contraction(name, key):
 def test_other_layouts_and_cross_kernels_match_loops(name, outputs, key):
     model, x = CASES[name](key)
     options = {"outputs": outputs, "method": "structured"}
-    actual, expected = kernel(model, x, **options), twin.kernel(model, x, outputs=outputs)
+    actual, expected = (
+        kernel(model, x, **options),
+        twin.kernel(model, x, outputs=outputs),
+    )
     assert distance(actual, expected) <= roundoff(100)
     actual = kernel(model, x, 0.5 * x[:2], **options)
     expected = twin.kernel(model, x, 0.5 * x[:2], outputs=outputs)

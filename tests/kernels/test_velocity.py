@@ -37,9 +37,7 @@ def test_velocity_is_the_limit_of_differences(problem):
     velocity = nf.ntk_velocity(problem)
     steps = 0.2 * 2.0 ** -np.arange(4)
     errors = [
-        np.linalg.norm(
-            (moved(problem, h) - moved(problem, -h)) / (2 * h) - velocity
-        )
+        np.linalg.norm((moved(problem, h) - moved(problem, -h)) / (2 * h) - velocity)
         for h in steps
     ]
     slopes = np.diff(np.log(errors)) / np.diff(np.log(steps))

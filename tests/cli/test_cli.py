@@ -1,0 +1,71 @@
+import pytest
+from typer.testing import CliRunner
+
+from ntkflow.cli import app
+
+QUICK = [
+    "--set",
+    "data.n_train=20",
+    "--set",
+    "data.n_test=10",
+    "--set",
+    "data.classes=[0, 1]",
+    "--set",
+    "model.width=8",
+    "--set",
+    "model.depth=1",
+    "--set",
+    "simulation.t_last=1.0",
+    "--set",
+    "simulation.n_times=4",
+]
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_run_prints_answers_and_writes_a_report(tmp_path):
+    out = tmp_path / "out"
+    done = invoke("run", "digits", "--out", out, *QUICK)
+    assert done.exit_code == 0, done.output
+    assert "•" in done.output
+    page = (out / "report.html").read_text("utf-8")
+    assert "<html" in page
+    (out / "report.html").unlink()
+    again = invoke("report", out)
+    assert again.exit_code == 0, again.output
+    assert (out / "report.html").exists()
+
+
+def test_list_names_every_experiment():
+    done = invoke("list")
+    assert done.exit_code == 0
+    for name in ("digits", "digits-rich", "deep-linear", "digits-cnn"):
+        assert name in done.output
+
+
+def test_doctor_names_device_precision_and_speed():
+    done = invoke("doctor")
+    assert done.exit_code == 0, done.output
+    for word in ("cpu", "float64", "GFLOP/s", "digits"):
+        assert word in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "digit"], "Did you mean 'digits'"),
+        (["run", "none.toml"], "cannot be read"),
+        (["run", "digits", "--set", "model.widht=3"], "Did you mean 'width'"),
+        (["run", "digits", "--set", "data.n_train=100000"], "1797"),
+        (["report", "nowhere"], "holds no run"),
+    ],
+)
+def test_wrong_calls_end_with_one_clear_error(arguments, message, tmp_path):
+    if arguments[0] == "run":
+        arguments += ["--out", tmp_path / "out"]
+    done = invoke(*arguments)
+    assert done.exit_code == 2
+    assert message in done.output.replace("\n", " ").replace(",", "")
+    assert "Traceback" not in done.output
