@@ -43,8 +43,9 @@ def restore_arrays(like: _Tree, arrays: Mapping[str, Any]) -> _Tree:
     """Puts arrays back where `flatten_arrays` found them.
 
     Args:
-        like: A tree of the same structure, whose arrays (or `jax.ShapeDtypeStruct`s)
-            say which shapes and dtypes are expected, and whose other leaves are kept.
+        like: A tree of the same structure, whose arrays (or `jax.ShapeDtypeStruct`
+            leaves) say which shapes and dtypes are expected, and whose other leaves are
+            kept.
         arrays: What `flatten_arrays` returned for the tree to restore.
 
     Returns:

@@ -3,7 +3,13 @@ import pytest
 import scipy.linalg
 import scipy.special
 
-from ntkflow.measures import Modes
+from ntkflow.measures import (
+    KernelDrift,
+    Modes,
+    Spectrum,
+    leading_eigenpairs,
+    leading_modes,
+)
 from ntkflow.models import DeepLinear
 from ntkflow.problem import CrossEntropy
 
@@ -104,3 +110,26 @@ def test_residual_of_another_loss_is_its_output_gradient():
     np.testing.assert_allclose(
         np.sum(found**2), np.sum(gradient**2), rtol=roundoff(SIZE)
     )
+
+
+@pytest.mark.parametrize("k_shared", [3, 5, 8])
+def test_one_eigen_solve_serves_all_who_read_modes(k_shared):
+    # More pairs than asked for are cut, fewer are not made do with.
+    problem = make_problem()
+    first, alone = snapshot(problem), snapshot(problem, move(problem), 0.4)
+    pairs = leading_eigenpairs(alone.kernel, k_shared)
+    # Doubled, so that a reader of them is known by what it reads.
+    marked = (2 * pairs[0], pairs[1])
+    shared = snapshot(problem, move(problem), 0.4, eigenpairs=marked)
+    factor = 2 if k_shared >= 5 else 1
+    for measure, name in ((Spectrum(5), "spectrum"), (Modes(5), "mode_rate_current")):
+        expected = read(measure, alone, first)[name]
+        found = read(measure, shared, first)[name]
+        assert found.shape == (5,)
+        np.testing.assert_allclose(found, factor * expected, rtol=roundoff(SIZE))
+
+
+def test_one_solve_covers_the_largest_number_of_modes():
+    assert leading_modes([KernelDrift(), Spectrum(4), Modes(7)]) == 7
+    assert leading_modes([Spectrum(None), Modes(2)]) == 2
+    assert leading_modes([KernelDrift(), Spectrum(None)]) == 0
