@@ -73,7 +73,7 @@ def run(
     from ..plots import answers, report
 
     page = folder / "report.html"
-    report(trajectory, page)
+    report(trajectory, page, title=description.title)
     console.print()
     for sentence in answers(trajectory.dataset):
         console.print(f"• {_escape(sentence)}", highlight=False)

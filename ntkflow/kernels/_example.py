@@ -1,7 +1,7 @@
-"""One example's outputs as a function of the trained parameters: what every method sees."""
+"""One example's outputs as a function of the trained parameters."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import equinox as eqx
 import jax
@@ -133,7 +133,9 @@ def _check_output(output: object) -> None:
 def _activations(jaxpr: jex.Jaxpr) -> int:
     total = 0
     for equation in jaxpr.eqns:
-        total += sum(int(np.prod(out.aval.shape)) for out in equation.outvars)
+        total += sum(
+            int(np.prod(cast(Any, out.aval).shape)) for out in equation.outvars
+        )
         repeats = equation.params.get("length", 1)  # of a scan; 1 elsewhere
         total += repeats * sum(
             _activations(inner) for inner in jex.jaxprs_in_params(equation.params)

@@ -1,4 +1,4 @@
-"""The three layouts of a kernel: which pairs of outputs are kept, and how they are contracted.
+"""The three layouts of a kernel: which pairs of outputs are kept.
 
 A method reduces every example to features: per output a matrix g [S, R], S positions a
 weight is used at and R numbers at each, and (for a factored weight) the operand u
@@ -16,7 +16,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
-from numpy.typing import DTypeLike
 
 from ntkflow._errors import unknown_name
 
@@ -154,29 +153,29 @@ class Full(AbstractLayout):
 
     name = "full"
 
-    def shape(self, n1: int, n2: int, n_outputs: int) -> tuple[int, ...]:  # noqa: D102
+    def shape(self, n1: int, n2: int, n_outputs: int) -> tuple[int, ...]:
         return (n1, n_outputs, n2, n_outputs)
 
-    def pairs(self, n_outputs: int) -> int:  # noqa: D102
+    def pairs(self, n_outputs: int) -> int:
         return n_outputs**2
 
-    def products(  # noqa: D102
+    def products(
         self, g1: Float[Array, "N1 K S R"], g2: Float[Array, "N2 K S R"]
     ) -> Float[Array, "N1 K S N2 K S"]:
         flat = inner(g1.reshape(-1, g1.shape[-1]), g2.reshape(-1, g2.shape[-1]))
         return flat.reshape(*g1.shape[:3], *g2.shape[:3])
 
-    def join(  # noqa: D102
+    def join(
         self,
         products: Float[Array, "N1 K S N2 K S"],
         operands: Float[Array, "N1 S N2 S"],
     ) -> Float[Array, "N1 K N2 K"]:
         return jnp.sum(products * operands[:, None, :, :, None, :], axis=(2, 5))
 
-    def transpose(self, kernel: Float[Array, "N1 K N2 K"]) -> Float[Array, "N2 K N1 K"]:  # noqa: D102
+    def transpose(self, kernel: Float[Array, "N1 K N2 K"]) -> Float[Array, "N2 K N1 K"]:
         return jnp.transpose(kernel, (2, 3, 0, 1))
 
-    def start(self, row: Array, column: Array) -> tuple[Array | int, ...]:  # noqa: D102
+    def start(self, row: Array, column: Array) -> tuple[Array | int, ...]:
         return (row, 0, column, 0)
 
 
@@ -185,13 +184,13 @@ class Diagonal(AbstractLayout):
 
     name = "diagonal"
 
-    def shape(self, n1: int, n2: int, n_outputs: int) -> tuple[int, ...]:  # noqa: D102
+    def shape(self, n1: int, n2: int, n_outputs: int) -> tuple[int, ...]:
         return (n1, n2, n_outputs)
 
-    def pairs(self, n_outputs: int) -> int:  # noqa: D102
+    def pairs(self, n_outputs: int) -> int:
         return n_outputs
 
-    def products(  # noqa: D102
+    def products(
         self, g1: Float[Array, "N1 K S R"], g2: Float[Array, "N2 K S R"]
     ) -> Float[Array, "N1 S N2 S K"]:
         by_output = jax.vmap(inner)(
@@ -201,17 +200,17 @@ class Diagonal(AbstractLayout):
         shape = (g1.shape[1], g1.shape[0], g1.shape[2], g2.shape[0], g2.shape[2])
         return jnp.moveaxis(by_output.reshape(shape), 0, -1)
 
-    def join(  # noqa: D102
+    def join(
         self,
         products: Float[Array, "N1 S N2 S K"],
         operands: Float[Array, "N1 S N2 S"],
     ) -> Float[Array, "N1 N2 K"]:
         return jnp.sum(products * operands[..., None], axis=(1, 3))
 
-    def transpose(self, kernel: Float[Array, "N1 N2 K"]) -> Float[Array, "N2 N1 K"]:  # noqa: D102
+    def transpose(self, kernel: Float[Array, "N1 N2 K"]) -> Float[Array, "N2 N1 K"]:
         return jnp.swapaxes(kernel, 0, 1)
 
-    def start(self, row: Array, column: Array) -> tuple[Array | int, ...]:  # noqa: D102
+    def start(self, row: Array, column: Array) -> tuple[Array | int, ...]:
         return (row, column, 0)
 
 
@@ -220,13 +219,13 @@ class Trace(AbstractLayout):
 
     name = "trace"
 
-    def shape(self, n1: int, n2: int, n_outputs: int) -> tuple[int, ...]:  # noqa: D102
+    def shape(self, n1: int, n2: int, n_outputs: int) -> tuple[int, ...]:
         return (n1, n2)
 
-    def pairs(self, n_outputs: int) -> int:  # noqa: D102
+    def pairs(self, n_outputs: int) -> int:
         return 1
 
-    def products(  # noqa: D102
+    def products(
         self, g1: Float[Array, "N1 K S R"], g2: Float[Array, "N2 K S R"]
     ) -> Float[Array, "N1 S N2 S"]:
         a, b = (
@@ -234,22 +233,23 @@ class Trace(AbstractLayout):
         )
         return inner(a, b).reshape(g1.shape[0], g1.shape[2], g2.shape[0], g2.shape[2])
 
-    def join(  # noqa: D102
+    def join(
         self,
         products: Float[Array, "N1 S N2 S"],
         operands: Float[Array, "N1 S N2 S"],
     ) -> Float[Array, "N1 N2"]:
         return jnp.sum(products * operands, axis=(1, 3))
 
-    def transpose(self, kernel: Float[Array, "N1 N2"]) -> Float[Array, "N2 N1"]:  # noqa: D102
+    def transpose(self, kernel: Float[Array, "N1 N2"]) -> Float[Array, "N2 N1"]:
         return kernel.T
 
-    def start(self, row: Array, column: Array) -> tuple[Array | int, ...]:  # noqa: D102
+    def start(self, row: Array, column: Array) -> tuple[Array | int, ...]:
         return (row, column)
 
 
 LAYOUTS: Final[Mapping[str, AbstractLayout]] = MappingProxyType({
-    layout.name: layout for layout in (Full(), Diagonal(), Trace())
+    layout.name: layout
+    for layout in (Full(), Diagonal(), Trace())  # pyright: ignore[reportCallIssue]
 })
 
 
@@ -264,7 +264,7 @@ def find_layout(name: str) -> AbstractLayout:
 
     Raises:
         ValueError: The name is none of these.
-    """
+    """  # ruff: ignore[docstring-missing-exception, docstring-extraneous-exception]
     if name not in LAYOUTS:
         raise unknown_name("outputs", name, LAYOUTS)
     return LAYOUTS[name]

@@ -21,7 +21,7 @@ TAGS = frozenset({lx.symmetric_tag, lx.positive_semidefinite_tag})
 
 @final
 class NTKOperator(lx.AbstractLinearOperator):
-    """v ↦ J (Jᵀ v) on v [N, K]: one vjp, then one jvp; neither J nor the kernel is formed.
+    """v ↦ J (Jᵀ v) on v [N, K]: one vjp, then one jvp; the kernel is never formed.
 
     A lineax operator, tagged symmetric and positive semidefinite, so that for instance
     `lineax.linear_solve(operator, v, lineax.CG(...))` works. `lineax.linearise` keeps
@@ -62,7 +62,7 @@ class NTKOperator(lx.AbstractLinearOperator):
 
         Raises:
             ValueError: As for `ntk`.
-        """  # noqa: DOC502
+        """  # ruff: ignore[docstring-extraneous-exception]
         self.x = check_examples("x", x)
         self.params, static = partition(model, trainable)
         self.example = Example(static, apply)

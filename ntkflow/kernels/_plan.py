@@ -14,7 +14,12 @@ from ntkflow.kernels._structured import Structured
 from ntkflow.kernels._vector_products import VectorProducts
 
 METHODS: Final[Mapping[str, AbstractMethod]] = MappingProxyType({
-    method.name: method for method in (Structured(), Contraction(), VectorProducts())
+    method.name: method
+    for method in (  # pyright: ignore[reportCallIssue]
+        Structured(),  # pyright: ignore[reportCallIssue]
+        Contraction(),  # pyright: ignore[reportCallIssue]
+        VectorProducts(),  # pyright: ignore[reportCallIssue]
+    )
 })
 
 
@@ -26,7 +31,7 @@ def check_method(name: str) -> None:
 
     Raises:
         ValueError: The name is neither "auto" nor a method.
-    """
+    """  # ruff: ignore[docstring-missing-exception, docstring-extraneous-exception]
     if name != "auto" and name not in METHODS:
         raise unknown_name("method", name, [*METHODS, "auto"])
 

@@ -1,4 +1,4 @@
-"""A jaxpr as one flat list of steps, and what each trained leaf meets on its way through.
+"""A jaxpr as one flat list of steps, and what each trained leaf meets in it.
 
 The program of one example is walked once, front to back. Leaves are followed through
 layout operations (`_chains`); where one meets a matmul or is added to something, that
@@ -116,7 +116,10 @@ def flatten(jaxpr: jex.ClosedJaxpr, n_leaves: int) -> Program:
     inputs = [walk.new(v.aval) for v in jaxpr.jaxpr.invars]
     for leaf, slot in enumerate(inputs[:n_leaves]):
         walk.chains[slot] = start_chain(leaf, walk.avals[slot].shape)
-    consts = [walk.constant(c, v) for c, v in zip(jaxpr.consts, jaxpr.jaxpr.constvars)]
+    consts = [
+        walk.constant(c, v)
+        for c, v in zip(jaxpr.consts, jaxpr.jaxpr.constvars, strict=True)
+    ]
     outputs = walk.enter(jaxpr.jaxpr, consts, inputs)
     walk.opaque += [
         (-1, walk.chains[atom].leaf)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 import equinox as eqx
 import jax
@@ -198,7 +198,7 @@ def _lanczos(
             project(jax.random.normal(start_key, (size,), dtype)),
             state.residuals[:, jnp.argmax(lengths)],
         )
-        krylov = decompose(deflated, start).Q_tall.T
+        krylov = cast(Array, decompose(deflated, start).Q_tall).T
         # A Krylov space that closes early leaves vectors of length zero over zero.
         spare = jax.random.normal(spare_key, krylov.shape, dtype)
         found = jnp.all(jnp.isfinite(krylov), axis=0, keepdims=True)

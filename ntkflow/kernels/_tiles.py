@@ -83,7 +83,7 @@ def plan_tiles(request: Request, cost: Cost, method: str) -> Tiling:
 
     if needed(1, 1, kept=False) > bound:
         raise ValueError(
-            f"max_bytes={bound:,} is too small for method {method!r}: a single pair of "
+            f"max_bytes={bound:,} is too small for method {method!r}: a pair of "
             f"examples needs about {needed(1, 1, kept=False):,} bytes. Raise max_bytes, "
             "or use method='vector_products', which forms no Jacobian."
         )
@@ -145,10 +145,11 @@ def compute_tiles(
     # Reverse differentiation would otherwise keep what every tile went through.
     make, block = jax.checkpoint(features), jax.checkpoint(contract)
     rows = _cut(request.x1, tiling.rows, make, tiling)
-    symmetric = request.x2 is None
-    columns = rows if symmetric else _cut(request.x2, tiling.columns, make, tiling)
+    x2 = request.x2
+    symmetric = x2 is None
+    columns = rows if x2 is None else _cut(x2, tiling.columns, make, tiling)
     sweep = _Sweep(request.layout, rows, columns, block)
-    if rows.count == columns.count == 1:
+    if rows.n_tiles == columns.n_tiles == 1:
         kernels = contract(rows.at(0), columns.at(0))
         if symmetric:
             return tuple(request.layout.symmetrize(kernel) for kernel in kernels)
@@ -167,14 +168,14 @@ class _Tiles(NamedTuple):
     make: Callable[[Any], Features]
 
     @property
-    def count(self) -> int:
+    def n_tiles(self) -> int:
         return math.ceil(self.total / self.size)
 
     def begin(self, index: Int[Array, ""] | int) -> Int[Array, ""]:
         return jnp.minimum(jnp.asarray(index) * self.size, self.total - self.size)
 
     def at(self, index: Int[Array, ""] | int) -> Features:
-        if self.count == 1:
+        if self.n_tiles == 1:
             return self.make(self.values)
         start = self.begin(index)
         return self.make(
@@ -226,9 +227,9 @@ class _Sweep(NamedTuple):
                 corner = self.layout.start(self.rows.begin(i), self.columns.begin(j))
                 return _put(kernels, blocks, corner), None
 
-            return jax.lax.scan(cell, kernels, jnp.arange(self.columns.count))
+            return jax.lax.scan(cell, kernels, jnp.arange(self.columns.n_tiles))
 
-        return jax.lax.scan(row, start, jnp.arange(self.rows.count))[0]
+        return jax.lax.scan(row, start, jnp.arange(self.rows.n_tiles))[0]
 
     def symmetric(self, start: Kernels) -> Kernels:
         """One of each two mirrored tiles, written to both places.
@@ -237,8 +238,8 @@ class _Sweep(NamedTuple):
         as many cells and the scan is rectangular. The diagonal block of the last,
         overlapping, tile is the last to be written: the only entries whose two mirrored
         writes could differ by round-off lie inside it.
-        """
-        count = self.rows.count
+        """  # ruff: ignore[docstring-missing-returns]
+        count = self.rows.n_tiles
 
         def row(kernels: Kernels, i: Array) -> tuple[Kernels, None]:
             first = self.rows.at(i)

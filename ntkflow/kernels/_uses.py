@@ -162,7 +162,7 @@ def _sink(
 
     ∂f/∂h is the same before and after h is added to something, so that all terms of a
     sum, the bias among them, share one tap and one product of cotangents.
-    """
+    """  # ruff: ignore[docstring-missing-returns]
     scales: list[Scale] = []
     sign = 1.0
     while len(consumers.get(slot, ())) == 1:

@@ -29,7 +29,8 @@ def ntk_velocity(problem: Problem, model: Any = None) -> Float[Array, "N K N K"]
 
     Source: Huang & Yau (2020), section 1 (the hierarchy's second equation).
 
-    Verified by: tests/kernels/test_velocity.py::test_velocity_is_the_limit_of_differences
+    Verified by:
+        tests/kernels/test_velocity.py::test_velocity_is_the_limit_of_differences
     """
     params, static = problem.params, problem.static
     if model is not None:

@@ -271,6 +271,9 @@ class Run:
             constants = _lane_constants(integration, i)
             for j, state in enumerate(segment.saved[i]):
                 at = int(segment.first[i]) + j
+                self._line.update(
+                    f"reading save time {at + 1} of {len(times)}, t = {times[at]:.3g}"
+                )
                 record = read_record(
                     reader,
                     lane.problem,

@@ -35,7 +35,7 @@ def case(function: Callable[[Array], Case]) -> Callable[[Array], Case]:
 
 
 def formula(**shapes: tuple[int, ...]) -> Callable[..., Any]:
-    """Register a function (weights, x [4]) -> [K] with normal weights of these shapes."""
+    """Register a function (weights, x [4]) -> [K]; its weights are normal."""
 
     def register(function: Callable[..., Array]) -> Callable[..., Array]:
         def build(key: Array) -> Case:

@@ -20,7 +20,7 @@ def problem(key):
 
 
 def moved(problem, step):
-    """The kernel one explicit midpoint step along the flow: second order in the step."""
+    """The kernel one midpoint step along the flow: second order in the step."""
 
     def rate(params):
         return jax.tree.map(lambda g: -problem.time_scale * g, problem.gradient(params))

@@ -1,4 +1,4 @@
-"""The slow obvious kernel: one gradient a leaf, output and example, then inner products."""
+"""The slow obvious kernel: one gradient a leaf, output and example, multiplied."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ from ntkflow.models import named_leaves, partition
 def gradients(
     model: Any, x: Any, apply: Callable[..., Any] | None = None, trainable: Any = None
 ) -> dict[str, np.ndarray]:
-    """For each trained leaf its Jacobian [N, K, size], one scalar gradient at a time."""
+    """The Jacobian of each trained leaf [N, K, size], one gradient at a time."""
     params, static = partition(model, trainable)
 
     def output(p: Any, xi: Any, k: int) -> Any:
