@@ -83,7 +83,7 @@ def plan_tiles(request: Request, cost: Cost, method: str) -> Tiling:
 
     if needed(1, 1, kept=False) > bound:
         raise ValueError(
-            f"max_bytes={bound:,} is too small for method {method!r}: a pair of "
+            f"max_bytes={bound:,} is too small for {method!r}: a pair of "
             f"examples needs about {needed(1, 1, kept=False):,} bytes. Raise max_bytes, "
             "or use method='vector_products', which forms no Jacobian."
         )
