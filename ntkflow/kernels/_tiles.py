@@ -83,8 +83,8 @@ def plan_tiles(request: Request, cost: Cost, method: str) -> Tiling:
 
     if needed(1, 1, kept=False) > bound:
         raise ValueError(
-            f"max_bytes={bound:,} is too small for {method!r}: a pair of "
-            f"examples needs about {needed(1, 1, kept=False):,} bytes. Raise max_bytes, "
+            f"max_bytes={bound:,} is too small: one pair of examples takes about "
+            f"{needed(1, 1, kept=False):,} bytes with {method!r}. Raise max_bytes, "
             "or use method='vector_products', which forms no Jacobian."
         )
     most = max(n1, n2)
