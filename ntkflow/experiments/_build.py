@@ -132,15 +132,20 @@ def _linear_teacher(data: Data, dtype: np.dtype) -> Dataset:
     teacher = left @ np.diag(data.strengths) @ right.T
     x = orthonormal(data.n_train, data.in_size)
     x_test = rng.standard_normal((data.n_test, data.in_size)) / np.sqrt(data.n_train)
-    test = (x_test, x_test @ teacher.T) if data.n_test else (None, None)
-    return data_room.from_arrays(
-        x,
-        x @ teacher.T,
-        x_test=test[0],
-        y_test=test[1],
-        targets="regression",
-        scaling="none",
-        dtype=dtype,
+    # As they are: standardized targets would have other singular values.
+    tested = data.n_test > 0
+    return Dataset(
+        x_train=jnp.asarray(x, dtype),
+        y_train=jnp.asarray(x @ teacher.T, dtype),
+        x_test=jnp.asarray(x_test, dtype) if tested else None,
+        y_test=jnp.asarray(x_test @ teacher.T, dtype) if tested else None,
+        labels_train=None,
+        labels_test=None,
+        x_mean=jnp.zeros(data.in_size, dtype),
+        x_std=jnp.ones((), dtype),
+        y_mean=None,
+        y_std=None,
+        classes=None,
         name="linear_teacher",
     )
 

@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -48,7 +49,7 @@ def diagnose() -> dict[str, str]:
     return found
 
 
-def _matmul(dtype: jnp.dtype) -> tuple[float, float]:
+def _matmul(dtype: Any) -> tuple[float, float]:
     """Speed of a matrix product at full precision, and its error in float64."""
     key = jax.random.key(0)
     a = jax.random.normal(key, (_SIZE, _SIZE), dtype)

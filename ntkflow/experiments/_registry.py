@@ -9,11 +9,12 @@ from .._errors import unknown_name
 
 def _files() -> dict[str, Any]:
     folder = resources.files("ntkflow.experiments") / "builtin"
-    return {
+    found = {
         entry.name.removesuffix(".toml"): entry
-        for entry in sorted(folder.iterdir(), key=lambda entry: entry.name)
+        for entry in folder.iterdir()
         if entry.name.endswith(".toml")
     }
+    return dict(sorted(found.items()))
 
 
 def builtin_names() -> list[str]:

@@ -8,7 +8,7 @@ import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree, Shaped
+from jaxtyping import Array, PyTree, Shaped
 
 from ntkflow._types import Params
 
@@ -24,7 +24,7 @@ class Example(eqx.Module):
     static: PyTree
     apply: Callable[..., Any] | None = None
 
-    def __call__(self, params: Params, x: Shaped[Array, "..."]) -> Float[Array, " K"]:
+    def __call__(self, params: Params, x: Shaped[Array, "..."]) -> Any:
         """Outputs of one example.
 
         Args:
@@ -32,7 +32,7 @@ class Example(eqx.Module):
             x: One example.
 
         Returns:
-            The K outputs.
+            The K outputs; whatever the model returns, until `trace` has checked it.
         """
         model = eqx.combine(params, self.static)
         return model(x) if self.apply is None else self.apply(model, x)

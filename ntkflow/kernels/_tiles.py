@@ -88,7 +88,8 @@ def plan_tiles(request: Request, cost: Cost, method: str) -> Tiling:
             "or use method='vector_products', which forms no Jacobian."
         )
     most = max(n1, n2)
-    kept = needed(1, 1, kept=True) <= bound
+    # Half of the bound is left to the tiles, which would else become tiny.
+    kept = needed(1, 1, kept=True) <= bound and n_kept * cost.example <= bound // 2
     if kept:
         size = _largest(most, lambda n: needed(n, 1, kept=True) <= bound)
         size = _balanced(request, min(size, _preferred(request)))

@@ -150,6 +150,9 @@ class Solve(eqx.Module):
             self.solver.func,
             self.solver.error_order(terms),
         )
+        # Controllers may begin with Python numbers where they go on with arrays; the
+        # next segment would be compiled anew for that.
+        inner = jtu.tree_map(jnp.asarray, inner)
         tnext = jnp.minimum(tnext, end)
         solver_state = self.solver.init(terms, t0, tnext, y0, None)
         running = jnp.asarray(Reason.RUNNING, jnp.int32)

@@ -1,5 +1,6 @@
 """What a simulation returns, and how it is kept on disk."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -156,22 +157,32 @@ class Trajectory:
                 "checkpoint directory of a simulation."
             )
         try:
-            with xr.open_zarr(
-                path, consolidated=False, zarr_format=_FORMAT, chunks=None
-            ) as stored:
-                dataset = stored.load()
-            run = dataset.attrs.pop("ntkflow_run")
-            group = zarr.open_group(path / "params", mode="r", zarr_format=_FORMAT)
-            params = {
-                name: np.asarray(group[f"leaf{i}"])
-                for i, name in enumerate(run["leaves"])
-            }
-        except (KeyError, OSError, ValueError, RuntimeError) as error:
+            dataset, run, params = _read_group(path)
+        # zarr warns of a member it cannot read, and leaves it out.
+        except (KeyError, OSError, ValueError, RuntimeError, Warning) as error:
             raise ValueError(
                 f"The run at {path} cannot be read ({error}): a file of it is missing, "
                 "cut short or altered. Simulate again, or restore the directory."
             ) from error
         return cls(dataset, Reason(run["reason"]), run["stats"], params, skeleton)
+
+
+def _read_group(
+    path: Path,
+) -> tuple[xr.Dataset, dict[str, Any], dict[str, np.ndarray]]:
+    """Dataset, run and parameters of a zarr group; any warning is an error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with xr.open_zarr(
+            path, consolidated=False, zarr_format=_FORMAT, chunks=None
+        ) as stored:
+            dataset = stored.load()
+        run = dataset.attrs.pop("ntkflow_run")
+        group = zarr.open_group(path / "params", mode="r", zarr_format=_FORMAT)
+        params = {
+            name: np.asarray(group[f"leaf{i}"]) for i, name in enumerate(run["leaves"])
+        }
+    return dataset, run, params
 
 
 def final_attrs(reason: Reason, stats: Mapping[str, Any]) -> dict[str, Any]:

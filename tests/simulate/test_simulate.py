@@ -282,7 +282,7 @@ def _digits_gap(width, factor):
 
     run = simulate(
         problem,
-        log_times(1e-3, 300, 80),
+        log_times(1e-3, 300, 24),
         flows=[Gradient(), Residual("evolving")],
         measures=[measures.EnergyDefect()],
         rtol=RTOL,
