@@ -233,6 +233,12 @@ class Integration:
             span,
         )
 
+    def allow_more_steps(self) -> None:
+        """Lets lanes go on that an earlier, smaller `max_steps` had ended."""
+        tally = self.tally
+        short = (tally.code == Reason.MAX_STEPS) & (tally.steps < self.max_steps)
+        tally.code = np.where(short, Reason.RUNNING, tally.code)
+
     def segments(self) -> Iterator[Segment]:
         """Integrates until every lane has ended.
 

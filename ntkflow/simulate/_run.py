@@ -223,7 +223,7 @@ class Run:
         self._t_reached = float(np.min(np.asarray(integration.state.t)))
         tally = integration.tally
         self._tallies.append((planned, tally))
-        self._kept = max(tally.saved)
+        self._kept = int(tally.saved.max())
         written = clock.perf_counter()
         pace = Pace(float(request.times[-1]))
         for segment in integration.segments():
@@ -247,6 +247,7 @@ class Run:
         if restored is None:
             return previous
         integration.state, integration.tally = restored.state, restored.tally
+        integration.allow_more_steps()
         self._reads = restored.stats["kernel_builds"]
         stopped = restored.stats
         self._stop = _Stop(stopped["stopped_by"], stopped["stopped_at"])

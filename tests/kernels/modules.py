@@ -135,6 +135,13 @@ def subtracted(p, x):
     return jnp.tanh(p["b"] - 3.0 * (p["w"] @ x) / 2.0)
 
 
+@formula(w=(3, D), b=(3,))
+def opposite_signs(p, x):
+    w, b = p["w"], p["b"]
+    h = jnp.tanh(w @ x - w @ jnp.sin(x) + b)
+    return jnp.tanh(-w @ jnp.cos(x) - b) + h + (b - w @ x**2) / 3.0
+
+
 @formula(w=(3, D), s=())
 def scaled_by_a_parameter(p, x):
     return jnp.tanh((p["s"] * p["w"]) @ x) + p["s"] * (p["w"] @ x)
