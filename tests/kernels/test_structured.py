@@ -200,7 +200,7 @@ def test_structured_matches_contraction_on_compositions(blocks, seed):
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(COMPOSITIONS, st.integers(0, 1000))
 def test_structured_matches_contraction_on_many_compositions(blocks, seed):
     with pytest.MonkeyPatch.context() as patch:
