@@ -1,12 +1,5 @@
 """Segments, checkpoints and resumption change nothing."""
 
-import os
-import random
-import signal
-import subprocess
-import sys
-import time
-
 import diffrax as dfx
 import jax.numpy as jnp
 import numpy as np
@@ -109,54 +102,3 @@ def test_a_truncated_part_is_named(tmp_path):
     part.write_bytes(part.read_bytes()[:100])
     with pytest.raises(ValueError, match=part.name):
         Trajectory.load(tmp_path)
-
-
-@pytest.mark.slow
-def test_twenty_kills_leave_no_trace(tmp_path):
-    """A run killed at random moments is readable, and resumes bit for bit."""
-    command = [sys.executable, "-m", "ntkflow", "run", "digits"]
-    for setting in (
-        "model.width=32",
-        "data.n_train=40",
-        "data.n_test=20",
-        "simulation.t_last=10.0",
-        "simulation.n_times=40",
-        "simulation.segment_steps=4",
-    ):
-        command += ["--set", setting]
-    env = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
-    env["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-
-    def start(out, *options):
-        return subprocess.Popen(
-            [*command, "--out", str(out), *options],
-            env=env,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-
-    began = time.perf_counter()
-    assert start(tmp_path / "whole").wait() == 0
-    began = time.perf_counter()
-    assert start(tmp_path / "warm").wait() == 0
-    seconds = time.perf_counter() - began
-    rng = random.Random(0)
-    out = tmp_path / "killed"
-    kills = 0
-    while kills < 20:
-        process = start(out, "--resume")
-        try:
-            _, message = process.communicate(timeout=rng.uniform(0.3, 1.0) * seconds)
-            assert process.returncode == 0, message.decode()
-            # It finished before the kill: begin anew, so that all kills hit a run.
-            out = tmp_path / f"killed{kills}"
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-            kills += 1
-            if (out / "checkpoint" / "run.zarr.zip").exists():
-                Trajectory.load(out / "checkpoint")
-    assert start(out, "--resume").wait() == 0
-    whole = Trajectory.load(tmp_path / "whole" / "trajectory.zarr")
-    killed = Trajectory.load(out / "trajectory.zarr")
-    assert_same(whole.dataset, killed.dataset)
