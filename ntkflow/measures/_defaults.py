@@ -65,14 +65,19 @@ def collect_variables(
         Variables by name.
 
     Raises:
-        ValueError: If a measure makes no sense for the problem, two measures write one
-            name, or numbers of modes differ.
+        ValueError: If something is no measure, a measure makes no sense for the
+            problem, two measures write one name, or numbers of modes differ.
 
     Verified by:
         tests/measures/test_defaults.py::test_measures_that_cannot_share_a_dataset_are_refused
     """
     collected: dict[str, Variable] = {}
     for measure in measures:
+        if not isinstance(measure, AbstractMeasure):
+            raise ValueError(
+                "measures must be instances such as nf.measures.KernelDrift(), got "
+                f"{measure!r}."
+            )
         for name, variable in measure.variables(problem).items():
             if name in collected:
                 raise ValueError(

@@ -12,7 +12,12 @@ from jaxtyping import ArrayLike
 
 from .._progress import Progress
 from ..flows import AbstractFlow
-from ..measures import AbstractMeasure, check_affordable, default_measures
+from ..measures import (
+    AbstractMeasure,
+    check_affordable,
+    collect_variables,
+    default_measures,
+)
 from ..problem import Problem
 from ._events import AbstractEvent
 from ._integrate import Lanes
@@ -147,6 +152,7 @@ def simulate(
     if measures is None:
         names = [flow.name for flow in complete_flows(asked, ())]
         measures = default_measures(problem, names) if "gradient" in names else ()
+    collect_variables(measures, problem)
     all_flows = complete_flows(asked, measures)
     _check_events(events, problem, all_flows)
     costly = [event for event in events if event.costly]

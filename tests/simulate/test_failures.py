@@ -96,6 +96,8 @@ def test_too_few_steps_end_as_max_steps():
         ({"flows": [Gradient(), Gradient()]}, "given twice"),
         ({"flows": [Residual("frozen")]}, "add nf.flows.Gradient"),
         ({"measures": [measures.LinearizationGap()]}, "add nf.flows.Linearized"),
+        ({"measures": [measures.Spectrum(3), measures.Modes(2)]}, "the same k"),
+        ({"measures": [measures.Alignment(), measures.Alignment()]}, "once"),
         ({"resume": True}, "needs checkpoint="),
         ({"segment_steps": 0}, "at least 1"),
         ({"ensemble": jnp.ones(3)}, "leading axis"),

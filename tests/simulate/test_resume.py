@@ -1,5 +1,12 @@
 """Segments, checkpoints and resumption change nothing."""
 
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
 import diffrax as dfx
 import jax.numpy as jnp
 import numpy as np
@@ -102,3 +109,73 @@ def test_a_truncated_part_is_named(tmp_path):
     part.write_bytes(part.read_bytes()[:100])
     with pytest.raises(ValueError, match=part.name):
         Trajectory.load(tmp_path)
+
+
+EXPERIMENT = """
+[data]
+n_train = 40
+n_test = 20
+[model]
+width = 16
+[simulation]
+flows = ["gradient", "residual_evolving"]
+measures = ["kernel_drift", "energy_defect"]
+t_last = 10.0
+n_times = 40
+rtol = 1e-9
+atol = 1e-11
+segment_steps = 1
+"""
+
+
+@pytest.mark.slow
+def test_twenty_kills_leave_no_trace(tmp_path):
+    """What runs killed at random moments left is readable, and they end bit-equal."""
+    description = tmp_path / "experiment.toml"
+    description.write_text(EXPERIMENT)
+    # Compiled once, so that most of a run is the part worth killing.
+    env = os.environ | {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+
+    command = [sys.executable, "-m", "ntkflow", "run", description, "--resume"]
+
+    def start(out):
+        return subprocess.Popen(
+            [*command, "--out", out],
+            env=env,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+
+    def finish(process, timeout=None):
+        _, message = process.communicate(timeout=timeout)
+        assert process.returncode == 0, message.decode()
+
+    finish(start(tmp_path / "whole"))
+    began = time.perf_counter()
+    finish(start(tmp_path / "warm"))
+    seconds = time.perf_counter() - began
+
+    rng = random.Random(0)
+    kills, finished = 0, 0
+    killed = tmp_path / "killed0"
+    while kills < 20:
+        process = start(killed)
+        try:
+            finish(process, rng.uniform(0.3, 0.9) * seconds)
+            finished += 1
+            killed = tmp_path / f"killed{finished}"
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            kills += 1
+            if (killed / "checkpoint" / "run.zarr.zip").exists():
+                Trajectory.load(killed / "checkpoint")
+    finish(start(killed))
+
+    whole = Trajectory.load(tmp_path / "whole" / "trajectory.zarr")
+    for i in range(finished + 1):
+        path = tmp_path / f"killed{i}" / "trajectory.zarr"
+        assert_same(whole.dataset, Trajectory.load(path).dataset)
