@@ -11,10 +11,10 @@ import numpy as np
 
 from .._progress import duration
 
-_DIGITS_COMPILE = 40.0
+_DIGITS_COMPILE = 45.0
 """Seconds to compile `ntkflow run digits`, on a core of 2024."""
 
-_DIGITS_FLOPS = 1e12
+_DIGITS_FLOPS = 4.5e12
 """Arithmetic of `ntkflow run digits`, weighted by how slowly small products run."""
 
 _SIZE = 1024

@@ -238,5 +238,5 @@ def _say_layers(dataset: xr.Dataset) -> list[str]:
     name = str(dataset["layer"].values[i])
     return [
         f"Of the parameter arrays, {name} moved most for its size, by "
-        f"{percent(float(relative[i]))} of its initial norm."
+        f"{share(float(relative[i]))} its initial norm."
     ]

@@ -40,6 +40,7 @@ class Problem(eqx.Module):
         decay: L2 decay, or None.
         time_scale: c, the factor of the flow.
         reduction: `"sum"`, or `"mean"`, which divides c by the number of examples.
+        classes: Whether the targets name classes: labels, or rows of one code.
 
     Source: Jacot, Gabriel & Hongler (2018), section 4; Chizat, Oyallon & Bach (2019),
     eq. 2, for c = 1/α².
@@ -57,6 +58,7 @@ class Problem(eqx.Module):
     decay: Decay | None
     time_scale: float
     reduction: str = eqx.field(static=True)
+    classes: bool = eqx.field(static=True)
 
     def __init__(
         self,
@@ -105,6 +107,7 @@ class Problem(eqx.Module):
         self.x, self.y = _as_data(x, "x", dtype), _as_data(y, "y", dtype)
         self.x_test = None if x_test is None else _as_data(x_test, "x_test", dtype)
         self.y_test = None if y_test is None else _as_data(y_test, "y_test", dtype)
+        self.classes = _name_classes(np.asarray(self.y))
         if time_scale is None:
             scale = model_time_scale(model)
             time_scale = scale / len(self.x) if reduction == "mean" else scale
@@ -278,6 +281,8 @@ class Problem(eqx.Module):
         Returns:
             A number in [0, 1], or None where the targets are no classes.
         """
+        if not self.classes:
+            return None
         correct = jax.vmap(self.loss.is_correct)(f, y)
         return None if correct is None else jnp.mean(correct.astype(f.dtype))
 
@@ -301,6 +306,18 @@ def _params_dtype(params: Params) -> np.dtype:
             f"to be integrated; got {listed}. Cast the model, or freeze some leaves."
         )
     return dtypes.pop()
+
+
+def _name_classes(y: np.ndarray) -> bool:
+    """Whether targets are labels, or rows of one high and otherwise one low value."""
+    if y.ndim == 1 or y.shape[1] == 1:  # the loss knows what a single number means
+        return True
+    if y.size == 0:
+        return False
+    ordered = np.sort(y.reshape(len(y), -1), axis=1)
+    low, high = ordered[0, 0], ordered[0, -1]
+    coded = (ordered[:, :-1] == low).all() and (ordered[:, -1] == high).all()
+    return bool(coded and high > low)
 
 
 def _as_data(value: Any, name: str, dtype: np.dtype) -> Array:

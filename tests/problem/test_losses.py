@@ -95,3 +95,5 @@ def test_accuracy_counts_the_largest_output(key):
         assert classified.accuracy(f, classified.y) == pytest.approx(3 / 4)
     regression = Problem(MLP(3, 1, width=5, depth=1, key=key), x, labels[:, None] * 1.0)
     assert regression.accuracy(f[:, :1], regression.y) is None
+    several = Problem(model, x, np.asarray(f))
+    assert several.accuracy(f, several.y) is None
