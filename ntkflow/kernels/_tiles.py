@@ -247,9 +247,11 @@ class _Sweep(NamedTuple):
 
             def cell(kernels: Kernels, ahead: Array) -> tuple[Kernels, None]:
                 j = (i + ahead) % count
-                blocks = tuple(
-                    jnp.where(ahead == 0, self.layout.symmetrize(block), block)
-                    for block in self.contract(first, self.columns.at(j))
+                blocks = jax.lax.cond(
+                    ahead == 0,
+                    lambda found: tuple(map(self.layout.symmetrize, found)),
+                    lambda found: found,
+                    self.contract(first, self.columns.at(j)),
                 )
                 mirrored = tuple(self.layout.transpose(block) for block in blocks)
                 begin, end = self.rows.begin(i), self.columns.begin(j)
