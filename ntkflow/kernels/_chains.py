@@ -2,9 +2,10 @@
 
 A chain says how an array inside the program is made from one trained leaf by
 operations that only move numbers, drop some, or multiply all of them by one scalar:
-transposing, reshaping, slicing, changing the precision, scaling. Two uses of a leaf
-can be contracted together only if they read it the same way, so a chain keeps, axis by
-axis, where its numbers sit in the leaf.
+transposing, reshaping, slicing, changing the precision, scaling. A loop may take the
+leaf apart along its first axis, one block an iteration. Two uses of a leaf can be
+contracted together only if they read it the same way, so a chain keeps, axis by axis,
+where its numbers sit in the leaf.
 """
 
 from collections.abc import Callable, Mapping
@@ -41,6 +42,20 @@ class Scale(NamedTuple):
     inverse: bool
 
 
+class Block(NamedTuple):
+    """An axis along which a loop takes the leaf apart.
+
+    Attributes:
+        stage: The stage the axis belongs to.
+        axis: The axis.
+        loop: The loop.
+    """
+
+    stage: int
+    axis: int
+    loop: int
+
+
 class Chain(NamedTuple):
     """An array that is one trained leaf up to layout and scalar factors.
 
@@ -51,6 +66,7 @@ class Chain(NamedTuple):
             for an axis of length one that was inserted.
         scales: The scalar factors.
         negative: Whether the sign was changed.
+        blocks: The axes loops take apart, in the order of loops.
     """
 
     leaf: int
@@ -58,6 +74,19 @@ class Chain(NamedTuple):
     axes: tuple[int, ...]
     scales: tuple[Scale, ...] = ()
     negative: bool = False
+    blocks: tuple[Block, ...] = ()
+
+    def iterated(self, loop: int) -> "Chain":
+        """What one iteration of a loop sees of the chain.
+
+        Args:
+            loop: A loop over the first axis.
+
+        Returns:
+            The chain without that axis.
+        """
+        block = Block(len(self.stages) - 1, self.axes[0], loop)
+        return self._replace(axes=self.axes[1:], blocks=(*self.blocks, block))
 
     def scaled(self, atom: Atom, inverse: bool) -> "Chain":
         """The chain times or over a scalar.

@@ -8,8 +8,9 @@ leaf, from shapes alone.
 from typing import Final, NamedTuple
 
 from ntkflow.kernels._methods import Request
-from ntkflow.kernels._program import Program, flatten
+from ntkflow.kernels._program import Program
 from ntkflow.kernels._uses import Group, group_uses
+from ntkflow.kernels._walk import flatten
 
 ELEMENTWISE: Final = 8
 """Operations of a matmul that take as long as one multiply-add of the elementwise sum
@@ -21,17 +22,30 @@ class Factors(NamedTuple):
 
     Attributes:
         program: The flattened function.
-        groups: For each leaf its groups of stacked uses; None for a leaf treated
-            through its Jacobian.
+        groups: For each leaf its groups of stacked uses; None for a leaf that is used
+            in other ways, of which JAX takes the Jacobian.
+        factored: For each leaf whether it is contracted in factored form; if not, its
+            Jacobian is the sum of outer products over its uses.
     """
 
     program: Program
     groups: tuple[tuple[Group, ...] | None, ...]
+    factored: tuple[bool, ...]
 
     @property
-    def factored(self) -> tuple[Group, ...]:
-        """All groups of all factored leaves."""
+    def known(self) -> tuple[Group, ...]:
+        """All groups of all leaves."""
         return tuple(group for groups in self.groups for group in groups or ())
+
+    @property
+    def joined(self) -> tuple[Group, ...]:
+        """All groups of factored leaves."""
+        return tuple(
+            group
+            for groups, factored in zip(self.groups, self.factored, strict=True)
+            if factored
+            for group in groups or ()
+        )
 
 
 def choose_factors(request: Request, n_leaves: int) -> Factors:
@@ -47,7 +61,7 @@ def choose_factors(request: Request, n_leaves: int) -> Factors:
     program = flatten(request.traced.jaxpr, n_leaves)
     groups = group_uses(program, n_leaves)
     shared: set[object] = set()
-    chosen: dict[int, tuple[Group, ...] | None] = {}
+    factored = [False] * n_leaves
     # Weights before biases: a bias then finds the products of cotangents made.
     order = sorted(
         range(n_leaves), key=lambda i: -sum(g.n_columns for g in groups[i] or ())
@@ -55,14 +69,25 @@ def choose_factors(request: Request, n_leaves: int) -> Factors:
     for leaf in order:
         found = groups[leaf]
         if found is None:
-            chosen[leaf] = None
             continue
-        factored = sum(_factored_flops(request, g, g.taps in shared) for g in found)
-        plain = sum(_jacobian_flops(request, g) for g in found)
-        chosen[leaf] = found if factored <= plain else None
-        if chosen[leaf] is not None:
+        joined = sum(factored_flops(request, g, g.taps in shared) for g in found)
+        plain = sum(jacobian_flops(request, g) for g in found)
+        if joined <= plain:
+            factored[leaf] = True
             shared.update(group.taps for group in found)
-    return Factors(program, tuple(chosen[leaf] for leaf in range(n_leaves)))
+    return Factors(program, tuple(groups), tuple(factored))
+
+
+def n_pairs(request: Request) -> float:
+    """Pairs of examples that are contracted: half of a symmetric kernel's.
+
+    Args:
+        request: What is to be computed.
+
+    Returns:
+        The number of pairs.
+    """
+    return request.n1 * request.n2 / (2 if request.x2 is None else 1)
 
 
 def _outputs(request: Request) -> int:
@@ -70,16 +95,37 @@ def _outputs(request: Request) -> int:
     return max(request.pairs, request.traced.n_outputs)
 
 
-def _factored_flops(request: Request, group: Group, shared: bool) -> int:
-    pairs = request.n1 * request.n2 * group.n_positions**2
+def factored_flops(request: Request, group: Group, shared: bool) -> float:
+    """Operations of a group in factored form.
+
+    Args:
+        request: What is to be computed.
+        group: The group.
+        shared: Whether another leaf needs the same products of cotangents.
+
+    Returns:
+        Equivalent operations of a matmul.
+    """
+    positions = n_pairs(request) * group.n_blocks * group.n_positions**2
     cotangents = 0 if shared else 2 * group.n_rows * _outputs(request)
+    operands = 2 if group.looks_up else 2 * group.n_columns
     sum_over_positions = ELEMENTWISE * request.pairs
-    return pairs * (cotangents + 2 * group.n_columns + sum_over_positions)
+    return positions * (cotangents + operands + sum_over_positions)
 
 
-def _jacobian_flops(request: Request, group: Group) -> int:
-    numbers = group.n_rows * group.n_columns
+def jacobian_flops(request: Request, group: Group) -> float:
+    """Operations of a group through its Jacobian.
+
+    Args:
+        request: What is to be computed.
+        group: The group.
+
+    Returns:
+        Operations of forming and of contracting it.
+    """
+    numbers = group.n_blocks * group.n_rows * group.n_columns
     n_examples = request.n1 + (0 if request.x2 is None else request.n2)
-    formed = n_examples * request.traced.n_outputs * group.n_positions
-    contracted = request.n1 * request.n2 * _outputs(request)
-    return 2 * numbers * (formed + contracted)
+    each = group.n_rows if group.looks_up else group.n_rows * group.n_columns
+    formed = group.n_blocks * group.n_positions * each * request.traced.n_outputs
+    contracted = n_pairs(request) * numbers * _outputs(request)
+    return 2 * (n_examples * formed + contracted)

@@ -50,4 +50,4 @@ def choose_method(name: str, request: Request) -> AbstractMethod:
     if name != "auto":
         return METHODS[name]
     factors = choose_factors(request, len(jax.tree.leaves(request.params)))
-    return METHODS["structured" if factors.factored else "contraction"]
+    return METHODS["structured" if factors.known else "contraction"]

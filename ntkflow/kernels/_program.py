@@ -1,24 +1,39 @@
-"""A jaxpr as one flat list of steps, and what each trained leaf meets in it.
+"""A function of (leaves, one example) as numbered steps over numbered slots.
 
-The program of one example is walked once, front to back. Leaves are followed through
-layout operations (`_chains`); where one meets a matmul or is added to something, that
-is an encounter, which `_uses` turns into a factored contribution to the kernel. A call
-is opened only if a weight enters it and only if that keeps derivatives as they are: a
-custom derivative rule, a loop, a branch or a checkpoint stays closed, and a weight that
-enters one is opaque: it is treated through its own Jacobian.
+`_walk` writes a jaxpr down in this form once; `run` evaluates it, with something added
+to chosen slots (the taps), so that derivatives with respect to a tap are the cotangents
+of its slot. A loop that a weight enters is opened: its body's steps stand in the same
+list, and a slot of the body is seen from outside with one leading axis for each loop
+around it.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import jax.extend.core as jex
-import jax.numpy as jnp
 from jaxtyping import Array
 
-from ntkflow.kernels._chains import RULES, Atom, Chain, start_chain
+from ntkflow.kernels._chains import Atom, Chain
 
-OPENED: Final = frozenset({"jit", "pjit", "closed_call", "core_call"})
-"""Calls that only group equations."""
+Frame = tuple[int, ...]
+"""The loops around a step or slot, outermost first."""
+
+
+class Loop(NamedTuple):
+    """The body of an opened scan.
+
+    Attributes:
+        number: Its number; the body's frame ends with it.
+        inputs: Slots of the carry, then of one element of each scanned array.
+        outputs: Atoms of the next carry, then of one element of each result.
+        n_carry: How many of both are the carry.
+    """
+
+    number: int
+    inputs: tuple[int, ...]
+    outputs: tuple[Atom, ...]
+    n_carry: int
 
 
 class Step(NamedTuple):
@@ -28,11 +43,15 @@ class Step(NamedTuple):
         equation: The equation as JAX wrote it.
         inputs: Slots or literals read.
         outputs: Slots written.
+        frame: The loops around it.
+        loop: The body, of an opened scan.
     """
 
     equation: jex.JaxprEqn
     inputs: tuple[Atom, ...]
     outputs: tuple[int, ...]
+    frame: Frame
+    loop: Loop | None = None
 
     @property
     def name(self) -> str:
@@ -44,7 +63,7 @@ class Encounter(NamedTuple):
     """A step in which a leaf enters linearly and the other operand is known.
 
     Attributes:
-        step: Index of the step: a matmul, or an addition of equal shapes.
+        step: Index of the step.
         side: Which input the leaf is.
         chain: How that input is made from the leaf.
     """
@@ -58,11 +77,13 @@ class Program(NamedTuple):
     """A function of (leaves, one example) as steps over numbered slots.
 
     Attributes:
-        steps: The equations in order.
+        steps: The equations; those of a loop's body before the loop.
         inputs: Slots of the leaves, then of the example.
         constants: Values known beforehand.
         outputs: The atom that holds the outputs [K].
-        avals: Shape and dtype of every slot.
+        avals: Shape and dtype of every slot, of one iteration inside a loop.
+        frames: The loops around every slot.
+        lengths: Iterations of every loop.
         scalars: For an array that repeats one number, where that number is.
         encounters: Where leaves are used in a way that factors.
         opaque: (step, leaf) for every other use; step −1 is the output itself.
@@ -73,6 +94,8 @@ class Program(NamedTuple):
     constants: Mapping[int, Any]
     outputs: tuple[Atom, ...]
     avals: Sequence[Any]
+    frames: Sequence[Frame]
+    lengths: Sequence[int]
     scalars: Mapping[int, Atom]
     encounters: tuple[Encounter, ...]
     opaque: tuple[tuple[int, int], ...]
@@ -88,6 +111,28 @@ class Program(NamedTuple):
         """
         return self.avals[atom] if isinstance(atom, int) else atom.aval
 
+    def frame(self, atom: Atom) -> Frame:
+        """The loops around a slot; none around a literal.
+
+        Args:
+            atom: The slot or literal.
+
+        Returns:
+            Numbers of the loops.
+        """
+        return self.frames[atom] if isinstance(atom, int) else ()
+
+    def counts(self, frame: Frame) -> tuple[int, ...]:
+        """Iterations of the loops of a frame: the leading axes of its slots.
+
+        Args:
+            frame: The frame.
+
+        Returns:
+            One number a loop.
+        """
+        return tuple(self.lengths[loop] for loop in frame)
+
     def scalar(self, atom: Atom) -> Atom | None:
         """The one number an array consists of.
 
@@ -102,38 +147,12 @@ class Program(NamedTuple):
         return self.scalars.get(atom) if isinstance(atom, int) else None
 
 
-def flatten(jaxpr: jex.ClosedJaxpr, n_leaves: int) -> Program:
-    """Flatten a traced function and find where its leaves are used.
-
-    Args:
-        jaxpr: The function (leaves, example) -> outputs.
-        n_leaves: How many of its inputs are trained leaves; they come first.
-
-    Returns:
-        The program.
-    """
-    walk = _Walk()
-    inputs = [walk.new(v.aval) for v in jaxpr.jaxpr.invars]
-    for leaf, slot in enumerate(inputs[:n_leaves]):
-        walk.chains[slot] = start_chain(leaf, walk.avals[slot].shape)
-    consts = [
-        walk.constant(c, v)
-        for c, v in zip(jaxpr.consts, jaxpr.jaxpr.constvars, strict=True)
-    ]
-    outputs = walk.enter(jaxpr.jaxpr, consts, inputs)
-    walk.opaque += [
-        (-1, walk.chains[atom].leaf)
-        for atom in outputs
-        if isinstance(atom, int) and atom in walk.chains
-    ]
-    return walk.program(inputs, outputs)
-
-
 def run(
     program: Program,
     leaves: Sequence[Array],
     x: Array,
     taps: Mapping[int, Array],
+    kept: frozenset[int],
 ) -> tuple[Array, dict[int, Any]]:
     """Evaluate the program, adding a tap to the slots that have one.
 
@@ -143,28 +162,16 @@ def run(
         x: One example.
         taps: What to add to a slot; zeros, so that the derivative with respect to a
             tap is the cotangent of its slot.
+        kept: Slots inside loops whose values are wanted.
 
     Returns:
-        The outputs [K], and the value of every slot.
+        The outputs [K], and the values of slots: all that are outside of loops, and of
+        those inside the kept ones.
     """
     env: dict[int, Any] = dict(program.constants)
-
-    def write(slot: int, value: Any) -> None:
-        env[slot] = value + taps[slot] if slot in taps else value
-
     for slot, value in zip(program.inputs, [*leaves, x], strict=True):
-        write(slot, value)
-    for step in program.steps:
-        equation = step.equation
-        primitive = equation.primitive
-        values = [read(env, atom) for atom in step.inputs]
-        with equation.ctx.manager:
-            result = primitive.bind(
-                *values, **primitive.get_bind_params(equation.params)
-            )
-        results = result if primitive.multiple_results else [result]
-        for slot, value in zip(step.outputs, results, strict=True):
-            write(slot, value)
+        env[slot] = value + taps[slot] if slot in taps else value
+    _run_frame(program, (), env, taps, kept)
     return read(env, program.outputs[0]), env
 
 
@@ -181,117 +188,67 @@ def read(env: Mapping[int, Any], atom: Atom) -> Any:
     return env[atom] if isinstance(atom, int) else atom.val
 
 
-class _Walk:
-    """What is known so far while a jaxpr is walked front to back."""
+def _run_frame(
+    program: Program,
+    frame: Frame,
+    env: dict[int, Any],
+    taps: Mapping[int, Array],
+    kept: frozenset[int],
+) -> None:
+    """Evaluates the steps of one frame into `env`."""
+    for step in program.steps:
+        if step.frame != frame:
+            continue
+        if step.loop is None:
+            results = _bind(step, [read(env, atom) for atom in step.inputs])
+        else:
+            results, inner = _run_loop(program, step, env, taps, kept)
+            env.update(inner)
+        for slot, value in zip(step.outputs, results, strict=True):
+            env[slot] = value + taps[slot] if slot in taps else value
 
-    def __init__(self) -> None:
-        self.steps: list[Step] = []
-        self.avals: list[Any] = []
-        self.constants: dict[int, Any] = {}
-        self.chains: dict[int, Chain] = {}
-        self.scalars: dict[int, Atom] = {}
-        self.encounters: list[Encounter] = []
-        self.opaque: list[tuple[int, int]] = []
 
-    def program(self, inputs: Sequence[int], outputs: Sequence[Atom]) -> Program:
-        return Program(
-            steps=tuple(self.steps),
-            inputs=tuple(inputs),
-            constants=self.constants,
-            outputs=tuple(outputs),
-            avals=self.avals,
-            scalars=self.scalars,
-            encounters=tuple(self.encounters),
-            opaque=tuple(self.opaque),
-        )
+def _bind(step: Step, values: list[Any]) -> Sequence[Any]:
+    primitive, params = step.equation.primitive, step.equation.params
+    with step.equation.ctx.manager:
+        result = primitive.bind(*values, **primitive.get_bind_params(params))
+    return result if primitive.multiple_results else [result]
 
-    def new(self, aval: Any) -> int:
-        self.avals.append(aval)
-        return len(self.avals) - 1
 
-    def constant(self, value: Any, var: jex.Var) -> int:
-        slot = self.new(var.aval)
-        self.constants[slot] = value
-        return slot
+def _run_loop(
+    program: Program,
+    step: Step,
+    env: Mapping[int, Any],
+    taps: Mapping[int, Array],
+    kept: frozenset[int],
+) -> tuple[Sequence[Any], dict[int, Any]]:
+    """The scan with the body's taps among what is scanned, its kept slots returned."""
+    loop, params = step.loop, step.equation.params
+    assert loop is not None
+    frame = (*step.frame, loop.number)
 
-    def chain(self, atom: Atom) -> Chain | None:
-        return self.chains.get(atom) if isinstance(atom, int) else None
+    def inside(slot: int) -> bool:
+        return program.frames[slot][: len(frame)] == frame
 
-    def enter(
-        self, jaxpr: jex.Jaxpr, consts: Sequence[Atom], inputs: Sequence[Atom]
-    ) -> list[Atom]:
-        env: dict[Any, Atom] = dict(zip(jaxpr.constvars, consts, strict=True))
-        env.update(zip(jaxpr.invars, inputs, strict=True))
+    tapped = {slot: tap for slot, tap in taps.items() if inside(slot)}
+    wanted = [slot for slot in kept if inside(slot)]
 
-        def lookup(v: Any) -> Atom:
-            return v if isinstance(v, jex.Literal) else env[v]
+    def body(carry: list[Any], scanned: Any) -> tuple[list[Any], Any]:
+        elements, its_taps = scanned
+        inner = dict(env)
+        inner.update(zip(loop.inputs, [*carry, *elements], strict=True))
+        _run_frame(program, frame, inner, its_taps, kept)
+        results = [read(inner, atom) for atom in loop.outputs]
+        seen = {slot: inner[slot] for slot in wanted}
+        return results[: loop.n_carry], (results[loop.n_carry :], seen)
 
-        for equation in jaxpr.eqns:
-            atoms = tuple(lookup(v) for v in equation.invars)
-            weighs = any(self.chain(atom) is not None for atom in atoms)
-            if weighs and equation.primitive.name in OPENED:
-                params = equation.params
-                called = params["jaxpr"] if "jaxpr" in params else params["call_jaxpr"]
-                closed = called.consts if isinstance(called, jex.ClosedJaxpr) else ()
-                inner = called.jaxpr if isinstance(called, jex.ClosedJaxpr) else called
-                held = [
-                    self.constant(c, v)
-                    for c, v in zip(closed, inner.constvars, strict=True)
-                ]
-                results = self.enter(inner, held, atoms)
-            else:
-                results = tuple(self.new(v.aval) for v in equation.outvars)
-                self.steps.append(Step(equation, atoms, results))
-                self.follow(self.steps[-1], weighs)
-            env.update(zip(equation.outvars, results, strict=True))
-        return [lookup(v) for v in jaxpr.outvars]
-
-    def follow(self, step: Step, weighs: bool) -> None:
-        """Say what the newest step does to every chain that enters it."""
-        if step.name == "broadcast_in_dim" and self.shape(step.inputs[0]) == ():
-            self.scalars[step.outputs[0]] = step.inputs[0]
-        if not weighs:
-            return
-        index = len(self.steps) - 1
-        for side, atom in enumerate(step.inputs):
-            chain = self.chain(atom)
-            if chain is None:
-                continue
-            longer = self.extend(step, side, chain)
-            if longer is not None:
-                self.chains[step.outputs[0]] = longer
-            elif self.meets(step, side):
-                self.encounters.append(Encounter(index, side, chain))
-            else:
-                self.opaque.append((index, chain.leaf))
-
-    def extend(self, step: Step, side: int, chain: Chain) -> Chain | None:
-        """The chain of the step's output, if the step only moves or scales."""
-        shape = self.shape(step.outputs[0])
-        if step.name in RULES and len(step.inputs) == 1:
-            return RULES[step.name](chain, step.equation.params, shape)
-        if step.name == "mul" or (step.name == "div" and side == 0):
-            other = step.inputs[1 - side]
-            number = other if self.shape(other) == () else self.scalars.get(other)
-            # A number times a number: each factor is the other's scale, and only one
-            # of them could go on as the chain.
-            if number is not None and shape == self.shape(step.inputs[side]) != ():
-                return chain.scaled(number, inverse=step.name == "div")
-        return None
-
-    def meets(self, step: Step, side: int) -> bool:
-        """Whether the step is a matmul or an addition that `_uses` can factor."""
-        real = jnp.issubdtype(self.avals[step.outputs[0]].dtype, jnp.floating)
-        if not real:
-            return False
-        other = step.inputs[1 - side] if len(step.inputs) == 2 else None
-        if step.name == "dot_general":
-            return not step.equation.params["dimension_numbers"][1][0]
-        if step.name in {"add", "sub"}:
-            # Of two leaves that are added, neither gains from being factored.
-            same = self.shape(step.inputs[side]) == self.shape(step.outputs[0])
-            return same and self.chain(other) is None
-        return False
-
-    def shape(self, atom: Atom) -> tuple[int, ...]:
-        return (self.avals[atom] if isinstance(atom, int) else atom.aval).shape
+    values = [read(env, atom) for atom in step.inputs[params["num_consts"] :]]
+    carry, (stacked, seen) = jax.lax.scan(
+        body,
+        values[: loop.n_carry],
+        (values[loop.n_carry :], tapped),
+        length=params["length"],
+        reverse=params["reverse"],
+        unroll=params["unroll"],
+    )
+    return [*carry, *stacked], seen

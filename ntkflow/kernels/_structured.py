@@ -1,24 +1,26 @@
 """The kernel without Jacobians of the weights: cotangents and operands of each matmul.
 
 A weight used as h = W u contributes g uᵀ to the Jacobian, so its part of the kernel is
-⟨g_i, g_j⟩⟨u_i, u_j⟩: two small products instead of one as long as the weight. One
-reverse pass over all taps at once gives every g, and the Jacobian of every leaf that
-does not factor.
+⟨g_i, g_j⟩⟨u_i, u_j⟩: two small products instead of one as long as the weight. Where a
+weight is used at so many positions that their pairs outnumber its entries, its Jacobian
+Σ_s g_s u_sᵀ is formed after all, as one product.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, final
+from collections.abc import Iterable, Sequence
+from typing import final
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
 from ntkflow.kernels._factors import Factors, choose_factors
+from ntkflow.kernels._features import Features, distinct, make_features
+from ntkflow.kernels._layouts import AbstractLayout
 from ntkflow.kernels._methods import AbstractMethod, Request
-from ntkflow.kernels._program import Program, read, run
 from ntkflow.kernels._tiles import Cost, compute_tiles, plan_tiles
-from ntkflow.kernels._uses import Group, Use
+from ntkflow.kernels._uses import Group
+from ntkflow.kernels._views import inner_operands
 
 
 @final
@@ -50,119 +52,23 @@ class Structured(AbstractMethod):
         cost = _cost(request, factors, leaves)
         tiling = plan_tiles(request, cost, self.name)
 
-        def features(x: Shaped[Array, "n ..."]) -> _Features:
-            return jax.vmap(lambda xi: _features(request, factors, leaves, xi))(x)
+        def features(x: Shaped[Array, "n ..."]) -> Features:
+            return jax.vmap(lambda xi: make_features(request, factors, leaves, xi))(x)
 
-        def contract(first: _Features, second: _Features) -> tuple[Array, ...]:
+        def contract(first: Features, second: Features) -> tuple[Array, ...]:
             return _contract(request, factors, first, second)
 
         return compute_tiles(request, features, contract, tiling)
 
 
-class _Features(NamedTuple):
-    """What is kept of an example; with a leading axis, of several.
-
-    Attributes:
-        cotangents: For each distinct set of taps g [K, S, R].
-        operands: For each factored leaf and each of its groups u [S, C].
-        jacobians: For each other leaf its Jacobian [K, 1, R].
-    """
-
-    cotangents: list[Array]
-    operands: list[list[Array]]
-    jacobians: list[Array]
-
-
-def _distinct(factors: Factors) -> dict[object, Group]:
-    """One group for every distinct set of taps."""
-    return {group.taps: group for group in factors.factored}
-
-
-def _features(
-    request: Request, factors: Factors, leaves: Sequence[Array], x: Array
-) -> _Features:
-    program, dtype = factors.program, request.dtype
-    plain = [i for i, groups in enumerate(factors.groups) if groups is None]
-    slots = {use.tap for group in factors.factored for use in group.uses}
-    zeros = {
-        slot: jnp.zeros(program.avals[slot].shape, program.avals[slot].dtype)
-        for slot in sorted(slots)
-    }
-
-    def tapped(
-        varied: Sequence[Array], taps: Mapping[int, Array]
-    ) -> tuple[Array, list[list[Array]]]:
-        given = list(leaves)
-        for i, leaf in zip(plain, varied, strict=True):
-            given[i] = leaf
-        output, env = run(program, given, x, taps)
-        operands = [
-            [_operands(program, env, group, dtype) for group in groups]
-            for groups in factors.groups
-            if groups is not None
-        ]
-        return output, operands
-
-    _, pull, operands = jax.vjp(tapped, [leaves[i] for i in plain], zeros, has_aux=True)
-    basis = jnp.eye(request.traced.n_outputs, dtype=request.traced.dtype)
-    jacobians, pulled = jax.vmap(pull)(basis)
-    return _Features(
-        cotangents=[
-            _cotangents(pulled, group, dtype) for group in _distinct(factors).values()
-        ],
-        operands=operands,
-        jacobians=[
-            jac.astype(dtype).reshape(request.traced.n_outputs, 1, -1)
-            for jac in jacobians
-        ],
-    )
-
-
-def _cotangents(
-    pulled: Mapping[int, Float[Array, "K ..."]], group: Group, dtype: Any
-) -> Float[Array, "K S R"]:
-    """The cotangents of a group's taps, stacked along positions."""
-    stacked = []
-    for use in group.uses:
-        order = (0, *(1 + axis for axis in (*use.positions, *use.rows)))
-        g = jnp.transpose(pulled[use.tap].astype(dtype), order)
-        stacked.append(g.reshape(g.shape[0], -1, group.n_rows))
-    return jnp.concatenate(stacked, axis=1)
-
-
-def _operands(
-    program: Program, env: Mapping[int, Any], group: Group, dtype: Any
-) -> Float[Array, "S C"]:
-    """The operands of a group's uses with their scalar factors, stacked likewise."""
-    return jnp.concatenate([_operand(program, env, use, dtype) for use in group.uses])
-
-
-def _operand(
-    program: Program, env: Mapping[int, Any], use: Use, dtype: Any
-) -> Float[Array, "S C"]:
-    if use.operand is None:
-        u = jnp.ones((1, 1), dtype)
-    else:
-        order = (*use.operand_positions, *use.operand_columns)
-        u = jnp.transpose(jnp.asarray(read(env, use.operand), dtype), order)
-        shape = program.aval(use.operand).shape
-        columns = math.prod(shape[axis] for axis in use.operand_columns)
-        u = u.reshape(-1, columns)
-    factor = jnp.asarray(use.sign, dtype)
-    for scale in use.scales:
-        value = jnp.asarray(read(env, scale.atom), dtype)
-        factor = factor / value if scale.inverse else factor * value
-    return u * factor
-
-
 def _contract(
-    request: Request, factors: Factors, first: _Features, second: _Features
+    request: Request, factors: Factors, first: Features, second: Features
 ) -> tuple[Float[Array, "..."], ...]:
     layout = request.layout
     products = {
-        taps: layout.products(g1, g2)
+        taps: _products(layout, g1, g2)
         for taps, g1, g2 in zip(
-            _distinct(factors), first.cotangents, second.cotangents, strict=True
+            distinct(factors), first.cotangents, second.cotangents, strict=True
         )
     }
     jacobians = iter(zip(first.jacobians, second.jacobians, strict=True))
@@ -170,40 +76,64 @@ def _contract(
     n1, n2 = (jax.tree.leaves(features)[0].shape[0] for features in (first, second))
     unused = jnp.zeros(layout.shape(n1, n2, request.traced.n_outputs), request.dtype)
     kernels = []
-    for groups in factors.groups:
-        if groups is None:
+    for groups, factored in zip(factors.groups, factors.factored, strict=True):
+        if not factored:
             kernels.append(layout.gram(*next(jacobians)))
             continue
         kernel = unused
-        for group, u1, u2 in zip(groups, *next(operands), strict=True):
-            kernel += layout.join(products[group.taps], _inner_operands(u1, u2))
+        for group, u1, u2 in zip(groups or (), *next(operands), strict=True):
+            kernel += _join(layout, products[group.taps], inner_operands(u1, u2))
         kernels.append(kernel)
     return tuple(kernels) if request.by_leaf else (sum(kernels[1:], start=kernels[0]),)
 
 
-def _inner_operands(
-    u1: Float[Array, "n1 S C"], u2: Float[Array, "n2 S C"]
-) -> Float[Array, "n1 S n2 S"]:
-    return jax.lax.dot_general(
-        u1, u2, (((2,), (2,)), ((), ())), precision=jax.lax.Precision.HIGHEST
-    )
+def _products(
+    layout: AbstractLayout,
+    g1: Float[Array, "n1 K B S R"],
+    g2: Float[Array, "n2 K B S R"],
+) -> Float[Array, "B ..."]:
+    if g1.shape[2] == 1:
+        return layout.products(g1[:, :, 0], g2[:, :, 0])[None]
+    return jax.vmap(layout.products, in_axes=2)(g1, g2)
+
+
+def _join(
+    layout: AbstractLayout,
+    products: Float[Array, "B ..."],
+    operands: Float[Array, "B n1 S n2 S"],
+) -> Float[Array, "..."]:
+    if products.shape[0] == 1:
+        return layout.join(products[0], operands[0])
+    return jnp.sum(jax.vmap(layout.join)(products, operands), axis=0)
 
 
 def _cost(request: Request, factors: Factors, leaves: Sequence[Array]) -> Cost:
     n_outputs, itemsize = request.traced.n_outputs, request.dtype.itemsize
-    distinct = list(_distinct(factors).values())
+
+    def positions(group: Group) -> int:
+        return group.n_blocks * group.n_positions
+
+    def cotangents(groups: Iterable[Group]) -> int:
+        return n_outputs * sum(positions(g) * g.n_rows for g in groups)
+
+    def operands(groups: Iterable[Group]) -> int:
+        return sum(positions(g) * (2 if g.looks_up else g.n_columns) for g in groups)
+
+    kept = list(distinct(factors).values())
     plain = sum(
         math.prod(leaf.shape)
-        for leaf, groups in zip(leaves, factors.groups, strict=True)
-        if groups is None
+        for leaf, factored in zip(leaves, factors.factored, strict=True)
+        if not factored
     )
-    cotangents = sum(group.n_positions * group.n_rows for group in distinct)
-    operands = sum(group.n_positions * group.n_columns for group in factors.factored)
+    example = n_outputs * plain + cotangents(kept) + operands(factors.joined)
+    # What Jacobians are assembled of is not kept.
+    passing = [group for group in factors.known if group not in factors.joined]
+    work = cotangents(passing) + operands(passing)
     # The products of a set of taps live until its leaves have been joined.
-    joins = sum((request.pairs + 1) * group.n_positions**2 for group in distinct)
+    joins = sum((request.pairs + 1) * positions(g) * g.n_positions for g in kept)
     kernels = len(leaves) if request.by_leaf else 1
     return Cost(
-        example=(n_outputs * (plain + cotangents) + operands) * itemsize,
-        work=request.work,
+        example=example * itemsize,
+        work=request.work + work * itemsize,
         pair=((kernels + 2) * request.pairs + 2 * joins) * itemsize,
     )

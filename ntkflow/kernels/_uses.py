@@ -1,40 +1,56 @@
-"""Where the cotangent of a matmul is tapped, and which uses of a leaf belong together.
+"""Which uses of a leaf belong together, and where the cotangent of each is tapped.
 
 A use of a weight W in h = W u contributes g uᵀ to ∂f/∂W, with g = ∂f/∂h. Uses that
 read the leaf the same way are stacked along a common axis of positions: S rows of g and
-S of u, with ∂f/∂W = Σ_s g_s u_sᵀ whatever the origin of a position: a token, a time
-step, a second layer that shares the weight. Uses that read the leaf in different ways
-(a weight beside its own transpose) do not stack, and the leaf is left to its Jacobian.
+S of u, with ∂f/∂W = Σ_s g_s u_sᵀ whatever the origin of a position: a token, a pixel, a
+time step, a second layer that shares the weight. A leaf that consists of B matrices
+used side by side (heads, groups of a convolution, layers in a loop) has as many blocks.
+Uses that read the leaf in different ways (a weight beside its own transpose) do not
+stack, and the leaf is left to its Jacobian.
 """
 
-import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ntkflow.kernels._chains import Atom, Scale, Stage, disjoint, length
+from ntkflow.kernels._chains import Atom, Scale, Stage, disjoint
+from ntkflow.kernels._describe import describe
 from ntkflow.kernels._program import Encounter, Program
+from ntkflow.kernels._views import Rows, View, size_of
 
 
 class Use(NamedTuple):
     """One factored use of a leaf.
 
+    Axes are those of the tap or the viewed operand with one leading axis for each loop
+    around the tap.
+
     Attributes:
         tap: Slot whose cotangent is g.
+        tap_shape: Shape its cotangent is given first.
+        blocks: Axes of the tap that are blocks.
         positions: Axes of the tap that are positions.
         rows: Axes of the tap that pair with the leaf's rows, in the leaf's order.
         operand: What the leaf is multiplied with; None where it is added.
-        operand_positions: Axes of the operand that are positions.
-        operand_columns: Axes of the operand that were contracted, in the leaf's order.
+        view: How the operand is read; None for as it is.
+        operand_blocks: Axes of the viewed operand that are blocks.
+        operand_positions: Axes of the viewed operand that are positions.
+        operand_columns: Axes of it that were contracted, in the leaf's order.
+        n_columns: Numbers they span.
         scales: Scalar factors between leaf and tap.
         sign: Their sign.
     """
 
     tap: int
+    tap_shape: tuple[int, ...]
+    blocks: tuple[int, ...]
     positions: tuple[int, ...]
     rows: tuple[int, ...]
     operand: Atom | None
+    view: View | None
+    operand_blocks: tuple[int, ...]
     operand_positions: tuple[int, ...]
     operand_columns: tuple[int, ...]
+    n_columns: int
     scales: tuple[Scale, ...]
     sign: float
 
@@ -44,20 +60,30 @@ class Group(NamedTuple):
 
     Attributes:
         uses: The uses.
+        n_blocks: B.
         n_positions: S.
         n_rows: R, numbers in a g.
         n_columns: C, numbers in a u; 1 where the leaf is added.
     """
 
     uses: tuple[Use, ...]
+    n_blocks: int
     n_positions: int
     n_rows: int
     n_columns: int
 
     @property
-    def taps(self) -> tuple[tuple[int, tuple[int, ...], tuple[int, ...]], ...]:
+    def taps(self) -> tuple[object, ...]:
         """What the stacked g is read off: equal for groups that share it."""
-        return tuple((use.tap, use.positions, use.rows) for use in self.uses)
+        return tuple(
+            (use.tap, use.tap_shape, use.blocks, use.positions, use.rows)
+            for use in self.uses
+        )
+
+    @property
+    def looks_up(self) -> bool:
+        """Whether the operands are rows of the identity."""
+        return isinstance(self.uses[0].view, Rows)
 
 
 class _Reading(NamedTuple):
@@ -65,6 +91,9 @@ class _Reading(NamedTuple):
 
     stages: tuple[Stage, ...]
     rows: frozenset[int]
+    blocks: tuple[tuple[int, int], ...]
+    split: int
+    looked_up: bool
 
 
 def group_uses(program: Program, n_leaves: int) -> list[tuple[Group, ...] | None]:
@@ -85,7 +114,7 @@ def group_uses(program: Program, n_leaves: int) -> list[tuple[Group, ...] | None
     for encounter in program.encounters:
         leaf = encounter.chain.leaf
         if encounter.step in live and leaf not in opaque:
-            reading, use = _describe(program, encounter, consumers)
+            reading, use = _use(program, encounter, consumers)
             readings[leaf].setdefault(reading, []).append(use)
     groups: list[tuple[Group, ...] | None] = []
     for leaf, read in enumerate(readings):
@@ -96,63 +125,72 @@ def group_uses(program: Program, n_leaves: int) -> list[tuple[Group, ...] | None
         if leaf in opaque or not apart:
             groups.append(None)
         else:
-            groups.append(tuple(_stack(program, uses) for uses in read.values()))
+            groups.append(tuple(_stack(uses) for uses in read.values()))
     return groups
 
 
-def _stack(program: Program, uses: list[Use]) -> Group:
-    def size(atom: Atom, axes: tuple[int, ...]) -> int:
-        return math.prod(program.aval(atom).shape[axis] for axis in axes)
-
+def _stack(uses: list[Use]) -> Group:
     first = uses[0]
-    columns = first.operand_columns
     return Group(
         uses=tuple(uses),
-        n_positions=sum(size(use.tap, use.positions) for use in uses),
-        n_rows=size(first.tap, first.rows),
-        n_columns=1 if first.operand is None else size(first.operand, columns),
+        n_blocks=size_of(first.tap_shape, first.blocks),
+        n_positions=sum(size_of(use.tap_shape, use.positions) for use in uses),
+        n_rows=size_of(first.tap_shape, first.rows),
+        n_columns=first.n_columns,
     )
 
 
-def _describe(
+def _use(
     program: Program,
     encounter: Encounter,
     consumers: Mapping[int, list[tuple[int, int]]],
 ) -> tuple[_Reading, Use]:
+    meeting, chain = describe(program, encounter), encounter.chain
     step = program.steps[encounter.step]
-    side, chain = encounter.side, encounter.chain
-    slot = step.outputs[0]
-    rank = len(program.aval(slot).shape)
-    sign = -1.0 if chain.negative else 1.0
-    if step.name == "dot_general":
-        contracted = step.equation.params["dimension_numbers"][0]
-        mine, others = contracted[side], contracted[1 - side]
-        free = [d for d in range(len(chain.axes)) if d not in mine]
-        operand = step.inputs[1 - side]
-        operand_rank = len(program.aval(operand).shape)
-        operand_positions = tuple(d for d in range(operand_rank) if d not in others)
-        first = 0 if side == 0 else rank - len(free)
-        order = sorted(range(len(mine)), key=lambda i: chain.axes[mine[i]])
-        operand_columns = tuple(int(others[i]) for i in order)
-    else:
-        free = list(range(rank))
-        operand, operand_positions, operand_columns, first = None, (), (), 0
-        sign = -sign if step.name == "sub" and side == 1 else sign
-    outer = range(first, first + len(free))
-    rows = sorted(range(len(free)), key=lambda i: chain.axes[free[i]])
-    tap, scales, flip = _sink(program, slot, consumers)
+    frame, n_loops = step.frame, len(step.frame)
+    last = len(chain.stages) - 1
+    # Every block once: where it runs along the leaf, the tap and the operand.
+    blocks = [
+        ((block.stage, block.axis), frame.index(block.loop), frame.index(block.loop))
+        for block in chain.blocks
+    ]
+    blocks += [
+        ((last, axis), n_loops + tap, n_loops + operand)
+        for axis, tap, operand in zip(
+            meeting.block_axes, meeting.blocks, meeting.operand_blocks, strict=True
+        )
+    ]
+    blocks.sort()
+    taken = {frame.index(block.loop) for block in chain.blocks}
+    repeated = tuple(i for i in range(n_loops) if i not in taken)
+
+    def shifted(axes: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(n_loops + axis for axis in axes)
+
+    tap, scales, flip = _sink(program, step.outputs[0], consumers)
     use = Use(
         tap=tap,
-        positions=tuple(d for d in range(rank) if d not in outer),
-        rows=tuple(first + i for i in rows),
-        operand=operand,
-        operand_positions=operand_positions,
-        operand_columns=operand_columns,
+        tap_shape=(*program.counts(frame), *meeting.shape),
+        blocks=tuple(axis for _, axis, _ in blocks),
+        positions=(*repeated, *shifted(meeting.positions)),
+        rows=shifted(meeting.rows),
+        operand=meeting.operand,
+        view=meeting.view,
+        operand_blocks=tuple(axis for _, _, axis in blocks),
+        operand_positions=(*repeated, *shifted(meeting.operand_positions)),
+        operand_columns=shifted(meeting.operand_columns),
+        n_columns=meeting.n_columns,
         scales=(*chain.scales, *scales),
-        sign=sign * flip,
+        sign=meeting.sign * flip * (-1.0 if chain.negative else 1.0),
     )
-    long = frozenset(chain.axes[d] for d in free if length(chain, chain.axes[d]) != 1)
-    return _Reading(chain.stages, long), use
+    reading = _Reading(
+        chain.stages,
+        meeting.row_axes,
+        tuple(where for where, _, _ in blocks if where[1] >= 0),
+        meeting.split,
+        isinstance(meeting.view, Rows),
+    )
+    return reading, use
 
 
 def _sink(
@@ -170,6 +208,8 @@ def _sink(
         step = program.steps[index] if index >= 0 else None
         if step is None or step.name not in {"add", "sub", "mul", "div", "neg"}:
             break
+        if step.frame != program.frames[slot]:
+            break  # used once in every iteration of a loop
         if program.aval(step.outputs[0]).shape != program.aval(slot).shape:
             break
         if step.name in {"mul", "div"}:
@@ -190,18 +230,26 @@ def _live_steps(program: Program) -> set[int]:
         step = program.steps[index]
         if wanted.intersection(step.outputs):
             live.add(index)
-            wanted.update(atom for atom in step.inputs if isinstance(atom, int))
+            read = (
+                step.inputs if step.loop is None else (*step.inputs, *step.loop.outputs)
+            )
+            wanted.update(atom for atom in read if isinstance(atom, int))
     return live
 
 
 def _consumers(program: Program, live: set[int]) -> dict[int, list[tuple[int, int]]]:
-    """(step, side) of every live reader of a slot; step −1 is the output."""
+    """(step, side) of every live reader of a slot; −1 for an output, also of a body."""
     readers: dict[int, list[tuple[int, int]]] = {}
+    ends = list(program.outputs)
     for index in sorted(live):
-        for side, atom in enumerate(program.steps[index].inputs):
+        step = program.steps[index]
+        # What a loop only hands into its body is read there.
+        handed = 0 if step.loop is None else step.equation.params["num_consts"]
+        ends += () if step.loop is None else step.loop.outputs
+        for side, atom in enumerate(step.inputs[handed:]):
             if isinstance(atom, int):
                 readers.setdefault(atom, []).append((index, side))
-    for atom in program.outputs:
+    for atom in ends:
         if isinstance(atom, int):
             readers.setdefault(atom, []).append((-1, 0))
     return readers

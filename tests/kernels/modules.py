@@ -190,6 +190,98 @@ def stacked_layers_in_scan(p, x):
     return jax.lax.scan(lambda h, w: (jnp.tanh(w @ h), None), x, p["w"])[0]
 
 
+@formula(w=(2, D, D), v=(D, D), b=(D,))
+def nested_scans(p, x):
+    def layer(h, w):
+        def step(c, scale):
+            return jnp.tanh(w @ c + scale * (p["v"] @ x) + p["b"]), None
+
+        return jax.lax.scan(step, h, jnp.arange(1.0, 4.0))[0], None
+
+    return jax.lax.scan(layer, x, p["w"], reverse=True)[0]
+
+
+@formula(w=(3, D, D))
+def scanned_twice(p, x):
+    def layer(h, w):
+        return jnp.tanh(w @ h), jnp.sum(h)
+
+    h, sums = jax.lax.scan(layer, x, p["w"])
+    return jax.lax.scan(layer, h * jnp.mean(sums), p["w"])[0]
+
+
+@formula(w=(D, D))
+def carried(p, x):
+    def step(carry, _):
+        w, h = carry
+        return (0.5 * w, jnp.tanh(w @ h)), None
+
+    return jax.lax.scan(step, (p["w"], x), None, length=3)[0][1]
+
+
+@formula(w=(3, D))
+def collected(p, x):
+    h, rows = jax.lax.scan(lambda h, w: (h + jnp.tanh(w * x), w), x, p["w"])
+    return h + rows[1]
+
+
+@formula(w=(D, D))
+def constant_operand_in_scan(p, x):
+    return jax.lax.scan(lambda h, s: (jnp.tanh(h) + s * (p["w"] @ x), None), x, x)[0]
+
+
+@formula(w=(D, D))
+def scaled_by_the_iteration(p, x):
+    return jax.lax.scan(lambda h, s: (jnp.tanh((s * p["w"]) @ h), None), x, x)[0]
+
+
+@formula(w=(D, D))
+def heads_and_whole(p, x):
+    heads = jnp.einsum("hio,ho->hi", p["w"].reshape(2, 2, D), jnp.stack([x, x**2]))
+    return jnp.tanh(heads.ravel()) + p["w"] @ x
+
+
+@formula(w=(5, D))
+def looked_up(p, x):
+    found = p["w"][jnp.array([1, 4, 1])] * x[None]
+    missing = jnp.take(p["w"], jnp.array([2, 7]), axis=0, mode="fill", fill_value=0)
+    nearest = jnp.take(p["w"], jnp.array([[4, 7]]), axis=0, mode="clip")
+    row = jax.lax.dynamic_index_in_dim(p["w"], jnp.argmax(x), keepdims=False)
+    return jnp.tanh(jnp.sum(found, 0) + jnp.sum(missing, 0) * row - nearest[0, 1])
+
+
+@formula(w=(D, D))
+def looked_up_and_multiplied(p, x):
+    return jnp.tanh(p["w"][jnp.array([1, 3])] @ x).sum() * (p["w"] @ x)
+
+
+def convolve(w, h, **options):
+    """One channel over a grid of four by one, kernel [out, in, height, width]."""
+    given = {"window_strides": (1, 1), "padding": ((1, 2), (0, 0))} | options
+    return jax.lax.conv_general_dilated(h.reshape(1, -1, D, 1)[:, :1], w, **given)
+
+
+@formula(w=(3, 1, 2, 1))
+def convolved_twice(p, x):
+    h = jnp.tanh(convolve(p["w"], x, window_strides=(2, 1)))
+    again = convolve(p["w"], x, rhs_dilation=(2, 1), lhs_dilation=(3, 1))
+    cropped = convolve(p["w"], x, padding=((-1, 1), (0, 0)))
+    return (
+        jnp.sum(h, (0, 2, 3)) + jnp.mean(jnp.sin(again), (0, 2, 3)) * cropped[0, 0, 0]
+    )
+
+
+@formula(w=(3, 1, D, 1))
+def convolved_and_multiplied(p, x):
+    h = jnp.tanh(convolve(p["w"], x))
+    return jnp.sum(h, (0, 2, 3)) + p["w"][:, 0, :, 0] @ x
+
+
+@formula(w=(3, 1, 2, 1))
+def flipped(p, x):
+    return jnp.sum(jnp.tanh(convolve(p["w"][:, :, ::-1], x)), (0, 2, 3))
+
+
 @formula(w=(2, 2 * D))
 def reshaped(p, x):
     return jnp.tanh(p["w"].reshape(D, D) @ x)
@@ -452,6 +544,57 @@ def gru_in_scan(key):
 def gru_unrolled(key):
     cell = eqx.nn.GRUCell(2, 3, key=key)
     return Recurrent(cell, unrolled=True), jax.random.normal(key, (3, 3, 2))
+
+
+@case
+def grouped_convolution_of_channels_last(key):
+    def function(p, x):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        h = jax.lax.conv_general_dilated(
+            x[None],
+            p["w"],
+            (1, 2),
+            "SAME",
+            dimension_numbers=numbers,
+            feature_group_count=2,
+        )
+        h = jax.lax.conv_general_dilated(
+            jnp.tanh(h),
+            p["w"],
+            (1, 1),
+            "VALID",
+            dimension_numbers=numbers,
+            feature_group_count=2,
+        )
+        return jnp.sum(jnp.tanh(h), (0, 1, 2))
+
+    model = Formula({"w": jax.random.normal(key, (2, 3, 2, 4))}, function)
+    return model, jax.random.normal(key, (3, 4, 6, 4))
+
+
+@case
+def convolution_in_scan(key):
+    def function(p, x):
+        def layer(h, w):
+            h = jax.lax.conv_general_dilated(h, w, (1,), "SAME")
+            return jnp.tanh(h), None
+
+        return jnp.mean(jax.lax.scan(layer, x[None], p["w"])[0], (0, 2))
+
+    model = Formula({"w": jax.random.normal(key, (3, 2, 2, 3))}, function)
+    return model, jax.random.normal(key, (3, 2, 5))
+
+
+@case
+def words_in_scan(key):
+    def function(p, x):
+        def step(h, word):
+            return jnp.tanh(p["v"] @ h + 0.5 * p["w"][word]), None
+
+        return jax.lax.scan(step, jnp.ones(3), x)[0]
+
+    weights = {"w": jax.random.normal(key, (6, 3)), "v": jnp.eye(3)}
+    return Formula(weights, function), jax.random.randint(key, (3, 5), 0, 6)
 
 
 class Words(eqx.Module):

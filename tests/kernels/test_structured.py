@@ -10,18 +10,24 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 import ntkflow as nf
 from ntkflow.kernels import _factors
 from ntkflow.kernels._example import Example, trace
-from ntkflow.kernels._program import flatten
 from ntkflow.kernels._uses import group_uses
+from ntkflow.kernels._walk import flatten
 
 from ..tolerances import roundoff
 from . import twin
-from .modules import CASES, D, Formula, bent
+from .modules import CASES, D, Formula, bent, convolve
 
 
 @pytest.fixture
 def factored(monkeypatch):
     """Leaves as small as these would mostly go through their Jacobian: forbid it."""
-    monkeypatch.setattr(_factors, "_jacobian_flops", lambda *_: 10**30)
+    monkeypatch.setattr(_factors, "jacobian_flops", lambda *_: 10**30)
+
+
+@pytest.fixture
+def assembled(monkeypatch):
+    """No leaf is contracted in factored form."""
+    monkeypatch.setattr(_factors, "factored_flops", lambda *_: 10**30)
 
 
 def kernel(model, x, x2=None, **options):
@@ -35,9 +41,10 @@ def distance(actual, expected, scale=None):
     )
 
 
-@pytest.mark.usefixtures("factored")
+@pytest.mark.parametrize("form", ["factored", "assembled"])
 @pytest.mark.parametrize("name", CASES)
-def test_structured_matches_contraction(name, key):
+def test_structured_matches_contraction(name, form, key, request):
+    request.getfixturevalue(form)
     model, x = CASES[name](key)
     options = {"outputs": "full", "by_leaf": True}
     expected = kernel(model, x, method="contraction", **options)
@@ -78,7 +85,23 @@ FACTORED = {
     "linear": {"w"},
     "two_layers": {"w", "b", "v", "c"},
     "recurrence_unrolled": {"w", "v"},
-    "recurrence_in_scan": set(),
+    "recurrence_in_scan": {"w", "b"},
+    "stacked_layers_in_scan": {"w"},
+    "nested_scans": {"w", "v", "b"},
+    "scanned_twice": {"w"},
+    "carried": set(),
+    "collected": set(),
+    "constant_operand_in_scan": {"w"},
+    "scaled_by_the_iteration": {"w"},
+    "in_a_map": {"w"},
+    "in_a_fori_loop": {"w", "b"},
+    "batched_heads": {"w"},
+    "heads_and_whole": set(),
+    "looked_up": {"w"},
+    "looked_up_and_multiplied": set(),
+    "convolved_twice": {"w"},
+    "convolved_and_multiplied": {"w"},
+    "flipped": set(),
     "tied_to_its_transpose": set(),
     "matmul_and_elsewhere": set(),
     "weight_norm": set(),
@@ -98,7 +121,7 @@ FACTORED = {
     "unused_and_dead": {"w", "u"},
     "tokens": {"w", "v"},
     "tokens_on_the_right": {"w", "v"},
-    "in_checkpoint": set(),
+    "in_checkpoint": {"w", "b"},
     "in_nested_jit": {"w", "v"},
     "custom_jvp_with_a_weight": {"v"},
     "custom_jvp_between_weights": {"w", "v", "u"},
@@ -158,6 +181,12 @@ BLOCKS = {
     "relu": lambda w, p, h: jax.nn.relu(w @ h) + 0.1 * jax.nn.gelu(h),
     "attend": lambda w, p, h: jax.nn.softmax((w @ h)[:, None] * h[None, :]) @ h,
     "convolve": lambda w, p, h: jnp.convolve(h, w[0], mode="same"),
+    "features": lambda w, p, h: jnp.tanh(
+        convolve(w.reshape(D, 1, D, 1), h)[0, :, 0, 0]
+    ),
+    "layers": lambda w, p, h: jax.lax.scan(
+        lambda c, row: (jnp.tanh(c + row * (p["u"] @ c)), None), h, w
+    )[0],
     "gather": lambda w, p, h: h + w[jnp.argmax(h)],
 }
 COMPOSITIONS = st.lists(
@@ -195,7 +224,7 @@ def check_composition(blocks, seed):
 @given(COMPOSITIONS, st.integers(0, 1000))
 def test_structured_matches_contraction_on_compositions(blocks, seed):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_factors, "_jacobian_flops", lambda *_: 10**30)
+        patch.setattr(_factors, "jacobian_flops", lambda *_: 10**30)
         check_composition(blocks, seed)
 
 
@@ -204,7 +233,7 @@ def test_structured_matches_contraction_on_compositions(blocks, seed):
 @given(COMPOSITIONS, st.integers(0, 1000))
 def test_structured_matches_contraction_on_many_compositions(blocks, seed):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_factors, "_jacobian_flops", lambda *_: 10**30)
+        patch.setattr(_factors, "jacobian_flops", lambda *_: 10**30)
         check_composition(blocks, seed)
 
 
