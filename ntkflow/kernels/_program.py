@@ -27,12 +27,14 @@ class Loop(NamedTuple):
         number: Its number; the body's frame ends with it.
         inputs: Slots of the carry, then of one element of each scanned array.
         outputs: Atoms of the next carry, then of one element of each result.
-        n_carry: How many of both are the carry.
+        n_consts: How many of the scan's inputs the body reads as they are.
+        n_carry: How many of `inputs` and of `outputs` are the carry.
     """
 
     number: int
     inputs: tuple[int, ...]
     outputs: tuple[Atom, ...]
+    n_consts: int
     n_carry: int
 
 
@@ -242,7 +244,7 @@ def _run_loop(
         seen = {slot: inner[slot] for slot in wanted}
         return results[: loop.n_carry], (results[loop.n_carry :], seen)
 
-    values = [read(env, atom) for atom in step.inputs[params["num_consts"] :]]
+    values = [read(env, atom) for atom in step.inputs[loop.n_consts :]]
     carry, (stacked, seen) = jax.lax.scan(
         body,
         values[: loop.n_carry],

@@ -244,7 +244,7 @@ def _consumers(program: Program, live: set[int]) -> dict[int, list[tuple[int, in
     for index in sorted(live):
         step = program.steps[index]
         # What a loop only hands into its body is read there.
-        handed = 0 if step.loop is None else step.equation.params["num_consts"]
+        handed = 0 if step.loop is None else step.loop.n_consts
         ends += () if step.loop is None else step.loop.outputs
         for side, atom in enumerate(step.inputs[handed:]):
             if isinstance(atom, int):

@@ -112,8 +112,7 @@ class _Walk:
                 params = equation.params
                 called = params["jaxpr"] if "jaxpr" in params else params["call_jaxpr"]
                 held = self.constants_of(called)
-                inner = called.jaxpr if isinstance(called, jex.ClosedJaxpr) else called
-                results = self.enter(inner, held, atoms)
+                results = self.enter(_open(called), held, atoms)
             elif weighs and equation.primitive.name == "scan":
                 results = self.open_loop(equation, atoms)
             else:
@@ -126,21 +125,21 @@ class _Walk:
     def open_loop(
         self, equation: jex.JaxprEqn, atoms: tuple[Atom, ...]
     ) -> tuple[int, ...]:
-        params = equation.params
-        n_consts, n_carry = params["num_consts"], params["num_carry"]
-        number, outer, body = len(self.lengths), self.frame, params["jaxpr"]
-        self.lengths.append(params["length"])
-        held = self.constants_of(body)
+        n_consts, n_carry = _scan_counts(equation)
+        number, outer = len(self.lengths), self.frame
+        self.lengths.append(equation.params["length"])
+        held = self.constants_of(equation.params["jaxpr"])
+        body = _open(equation.params["jaxpr"])
         self.frame = (*outer, number)
-        inputs = [self.new(v.aval) for v in body.jaxpr.invars[n_consts:]]
+        inputs = [self.new(v.aval) for v in body.invars[n_consts:]]
         elements = zip(inputs[n_carry:], atoms[n_consts + n_carry :], strict=True)
         for slot, atom in elements:
             chain = self.chain(atom)
             if chain is not None:
                 self.chains[slot] = chain.iterated(number)
-        outputs = self.enter(body.jaxpr, held, [*atoms[:n_consts], *inputs])
+        outputs = self.enter(body, held, [*atoms[:n_consts], *inputs])
         self.frame = outer
-        loop = Loop(number, tuple(inputs), tuple(outputs), n_carry)
+        loop = Loop(number, tuple(inputs), tuple(outputs), n_consts, n_carry)
         results = tuple(self.new(v.aval) for v in equation.outvars)
         # A leaf that is carried along or collected is no longer followed.
         index = len(self.steps)
@@ -216,3 +215,19 @@ class _Walk:
 
     def shape(self, atom: Atom) -> tuple[int, ...]:
         return (self.avals[atom] if isinstance(atom, int) else atom.aval).shape
+
+
+def _open(jaxpr: jex.ClosedJaxpr | jex.Jaxpr) -> jex.Jaxpr:
+    return jaxpr.jaxpr if isinstance(jaxpr, jex.ClosedJaxpr) else jaxpr
+
+
+def _scan_counts(equation: jex.JaxprEqn) -> tuple[int, int]:
+    """How many of a scan's inputs are constants, and how many are carried.
+
+    JAX 0.12 groups the inputs where earlier versions count them.
+    """  # ruff: ignore[docstring-missing-returns]
+    params = equation.params
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    consts, carry, _ = params["ft_in"].unpack()
+    return len(consts), len(carry)
