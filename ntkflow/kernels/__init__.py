@@ -1,15 +1,16 @@
 """Empirical neural tangent kernels of any equinox module, exactly.
 
-`ntk` is the kernel, `NTKOperator` its action on a vector without forming it,
-`ntk_velocity` its rate of change along the gradient flow; `eigenvalues` and
-`top_eigenpairs` read its spectrum. `default_max_bytes` is the bound on working memory
-that holds unless another is given.
+`ntk` is the kernel, `plan` what it costs and why, `NTKOperator` its action on a vector
+without forming it, `ntk_velocity` its rate of change along the gradient flow;
+`eigenvalues` and `top_eigenpairs` read its spectrum. `default_max_bytes` is the bound
+on working memory that holds unless another is given.
 """
 
 from ntkflow.kernels._memory import default_max_bytes as default_max_bytes
 from ntkflow.kernels._ntk import ntk as ntk
 from ntkflow.kernels._of_problem import kernel_of as kernel_of
 from ntkflow.kernels._operator import NTKOperator as NTKOperator
+from ntkflow.kernels._plan import Plan as Plan, plan as plan
 from ntkflow.kernels._spectrum import (
     eigenvalues as eigenvalues,
     top_eigenpairs as top_eigenpairs,

@@ -9,8 +9,14 @@ from jaxtyping import Array, Float, Shaped
 
 from ntkflow._types import Params
 from ntkflow.kernels._example import Example, Traced
-from ntkflow.kernels._methods import AbstractMethod, Request
-from ntkflow.kernels._tiles import Cost, compute_tiles, plan_tiles
+from ntkflow.kernels._methods import AbstractMethod, Estimate, LeafPlan, Request
+from ntkflow.kernels._tiles import (
+    Cost,
+    checked_tiling,
+    compute_tiles,
+    least_bytes,
+    plan_tiles,
+)
 
 
 @final
@@ -28,6 +34,33 @@ class Contraction(AbstractMethod):
 
     name = "contraction"
 
+    def estimate(self, request: Request) -> Estimate:
+        """What computing a kernel this way needs.
+
+        Args:
+            request: What is to be computed.
+
+        Returns:
+            Operations and memory.
+        """
+        cost, once = _cost(request), request.traced.flops
+        plans = tuple(
+            LeafPlan(
+                "Jacobian",
+                (),
+                2 * request.contracted * math.prod(leaf.shape) * request.formed,
+                None,
+            )
+            for leaf in jax.tree.leaves(request.params)
+        )
+        return Estimate(
+            passes=request.n_examples * once * (1 + 2 * request.traced.n_outputs),
+            contraction=sum(plan.flops for plan in plans),
+            least=least_bytes(cost),
+            tiling=plan_tiles(request, cost),
+            leaves=plans,
+        )
+
     def __call__(self, request: Request) -> tuple[Float[Array, "..."], ...]:
         """Compute a kernel.
 
@@ -37,17 +70,7 @@ class Contraction(AbstractMethod):
         Returns:
             One kernel; or one for each trained leaf, if they were asked for.
         """
-        leaves = jax.tree.leaves(request.params)
-        itemsize = request.dtype.itemsize
-        kernels = len(leaves) if request.by_leaf else 1
-        cost = Cost(
-            example=request.traced.n_outputs
-            * sum(math.prod(leaf.shape) for leaf in leaves)
-            * itemsize,
-            work=request.work,
-            pair=(kernels + 2) * request.pairs * itemsize,
-        )
-        tiling = plan_tiles(request, cost, self.name)
+        tiling = checked_tiling(self.name, request, _cost(request))
 
         def features(x: Shaped[Array, "n ..."]) -> list[Float[Array, "n K 1 _"]]:
             jacobians = jax.vmap(
@@ -68,6 +91,18 @@ class Contraction(AbstractMethod):
             return grams if request.by_leaf else (sum(grams[1:], start=grams[0]),)
 
         return compute_tiles(request, features, contract, tiling)
+
+
+def _cost(request: Request) -> Cost:
+    leaves = jax.tree.leaves(request.params)
+    itemsize = request.dtype.itemsize
+    kernels = len(leaves) if request.by_leaf else 1
+    numbers = sum(math.prod(leaf.shape) for leaf in leaves)
+    return Cost(
+        example=request.traced.n_outputs * numbers * itemsize,
+        work=request.work,
+        pair=(kernels + 2) * request.pairs * itemsize,
+    )
 
 
 def jacobian(

@@ -1,7 +1,7 @@
 """One example's outputs as a function of the trained parameters."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, PyTree, Shaped
 
 from ntkflow._types import Params
+from ntkflow.kernels._count import count_flops, count_numbers
 
 
 class Example(eqx.Module):
@@ -48,6 +49,7 @@ class Traced(NamedTuple):
         kernel_dtype: Dtype of the kernel: float64 if an output or a trained leaf is,
             else float32, so that half precisions accumulate in float32.
         activations: Numbers a reverse pass through one example keeps, at most.
+        flops: Operations of the function on one example.
     """
 
     jaxpr: jex.ClosedJaxpr
@@ -55,6 +57,7 @@ class Traced(NamedTuple):
     dtype: np.dtype
     kernel_dtype: np.dtype
     activations: int
+    flops: int
 
 
 def trace(example: Example, params: Params, x: Shaped[Array, "N ..."]) -> Traced:
@@ -100,7 +103,8 @@ def trace(example: Example, params: Params, x: Shaped[Array, "N ..."]) -> Traced
         n_outputs=output.shape[0],
         dtype=np.dtype(output.dtype),
         kernel_dtype=np.dtype("float64" if wide else "float32"),
-        activations=_activations(jaxpr.jaxpr),
+        activations=count_numbers(jaxpr.jaxpr),
+        flops=count_flops(jaxpr.jaxpr),
     )
 
 
@@ -128,16 +132,3 @@ def _check_output(output: object) -> None:
             f"{list(output.shape)}. Pass apply=lambda model, x: "
             "jax.numpy.reshape(model(x), -1)."
         )
-
-
-def _activations(jaxpr: jex.Jaxpr) -> int:
-    total = 0
-    for equation in jaxpr.eqns:
-        total += sum(
-            int(np.prod(cast(Any, out.aval).shape)) for out in equation.outvars
-        )
-        repeats = equation.params.get("length", 1)  # of a scan; 1 elsewhere
-        total += repeats * sum(
-            _activations(inner) for inner in jex.jaxprs_in_params(equation.params)
-        )
-    return total

@@ -78,23 +78,6 @@ def choose_factors(request: Request, n_leaves: int) -> Factors:
     return Factors(program, tuple(groups), tuple(factored))
 
 
-def n_pairs(request: Request) -> float:
-    """Pairs of examples that are contracted: half of a symmetric kernel's.
-
-    Args:
-        request: What is to be computed.
-
-    Returns:
-        The number of pairs.
-    """
-    return request.n1 * request.n2 / (2 if request.x2 is None else 1)
-
-
-def _outputs(request: Request) -> int:
-    """Pairs of outputs whose products are formed; the trace forms the equal ones."""
-    return max(request.pairs, request.traced.n_outputs)
-
-
 def factored_flops(request: Request, group: Group, shared: bool) -> float:
     """Operations of a group in factored form.
 
@@ -106,8 +89,8 @@ def factored_flops(request: Request, group: Group, shared: bool) -> float:
     Returns:
         Equivalent operations of a matmul.
     """
-    positions = n_pairs(request) * group.n_blocks * group.n_positions**2
-    cotangents = 0 if shared else 2 * group.n_rows * _outputs(request)
+    positions = request.contracted * group.n_blocks * group.n_positions**2
+    cotangents = 0 if shared else 2 * group.n_rows * request.formed
     operands = 2 if group.looks_up else 2 * group.n_columns
     sum_over_positions = ELEMENTWISE * request.pairs
     return positions * (cotangents + operands + sum_over_positions)
@@ -124,8 +107,7 @@ def jacobian_flops(request: Request, group: Group) -> float:
         Operations of forming and of contracting it.
     """
     numbers = group.n_blocks * group.n_rows * group.n_columns
-    n_examples = request.n1 + (0 if request.x2 is None else request.n2)
     each = group.n_rows if group.looks_up else group.n_rows * group.n_columns
     formed = group.n_blocks * group.n_positions * each * request.traced.n_outputs
-    contracted = n_pairs(request) * numbers * _outputs(request)
-    return 2 * (n_examples * formed + contracted)
+    contracted = request.contracted * numbers * request.formed
+    return 2 * (request.n_examples * formed + contracted)

@@ -1,7 +1,7 @@
 """The ways of computing a kernel, each a small final class behind one abstract one."""
 
 import abc
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import numpy as np
@@ -46,6 +46,21 @@ class Request(NamedTuple):
         return self.n1 if self.x2 is None else self.x2.shape[0]
 
     @property
+    def n_examples(self) -> int:
+        """Examples, each counted once."""
+        return self.n1 + (0 if self.x2 is None else self.n2)
+
+    @property
+    def contracted(self) -> float:
+        """Pairs of examples to contract: half of a symmetric kernel's."""
+        return self.n1 * self.n2 / (2 if self.x2 is None else 1)
+
+    @property
+    def formed(self) -> int:
+        """Pairs of outputs whose products are formed; the trace forms equal ones."""
+        return max(self.pairs, self.traced.n_outputs)
+
+    @property
     def dtype(self) -> np.dtype:
         """Dtype of the kernel."""
         return self.traced.kernel_dtype
@@ -62,10 +77,61 @@ class Request(NamedTuple):
         return self.traced.activations * (1 + self.traced.n_outputs) * size
 
 
+class LeafPlan(NamedTuple):
+    """How one trained leaf enters a kernel.
+
+    Attributes:
+        form: "factored": ⟨g, g'⟩⟨u, u'⟩; "assembled": its Jacobian, from g and u;
+            "Jacobian": its Jacobian, by reverse mode.
+        shape: Blocks, positions, rows and columns of each group of uses.
+        flops: Operations of contracting it, and of assembling its Jacobian.
+        other: Operations of the form that was not taken; None if there is no other.
+    """
+
+    form: str
+    shape: tuple[tuple[int, int, int, int], ...]
+    flops: float
+    other: float | None
+
+
+class Estimate(NamedTuple):
+    """What a method needs, from shapes alone.
+
+    Attributes:
+        passes: Operations of evaluating and differentiating the module.
+        contraction: Operations of everything after.
+        least: Bytes of working memory of the smallest tiles.
+        tiling: The tiles within the memory bound, if the method has any and they fit.
+        leaves: How each trained leaf enters.
+    """
+
+    passes: float
+    contraction: float
+    least: int
+    tiling: Any
+    leaves: tuple[LeafPlan, ...] = ()
+
+    @property
+    def flops(self) -> float:
+        """All operations."""
+        return float(self.passes + self.contraction)
+
+
 class AbstractMethod(eqx.Module):
     """A way of computing a kernel."""
 
     name: eqx.AbstractClassVar[str]
+
+    @abc.abstractmethod
+    def estimate(self, request: Request) -> Estimate:
+        """What computing a kernel this way needs.
+
+        Args:
+            request: What is to be computed.
+
+        Returns:
+            Operations and memory.
+        """
 
     @abc.abstractmethod
     def __call__(self, request: Request) -> tuple[Float[Array, "..."], ...]:

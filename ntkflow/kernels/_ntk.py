@@ -10,11 +10,11 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree, Shaped
 
 from ntkflow._types import Params
+from ntkflow.kernels._choose import check_method, choose_method
 from ntkflow.kernels._example import Example, trace
 from ntkflow.kernels._layouts import find_layout
 from ntkflow.kernels._memory import default_max_bytes
 from ntkflow.kernels._methods import Request
-from ntkflow.kernels._plan import check_method, choose_method
 from ntkflow.models import named_leaves, partition
 
 
@@ -42,10 +42,10 @@ def ntk(
         x2: Examples along the columns; by default those along the rows.
         outputs: "full" for [N1, K, N2, K], "diagonal" for [N1, N2, K], "trace" for
             [N1, N2], the **sum** over outputs.
-        method: "structured" contracts cotangents and operands of each matmul,
-            "contraction" forms Jacobians tile by tile, "vector_products" forms neither
-            and needs the least memory; "auto" is structured where a leaf gains from
-            it, else contraction.
+        method: "structured" contracts cotangents and operands of matmuls,
+            convolutions and lookups, "contraction" forms Jacobians tile by tile,
+            "vector_products" forms neither and needs the least memory; "auto" is the
+            cheapest that fits, see `ntkflow.kernels.plan`.
         max_bytes: Bound on the working memory in bytes, the result apart; by default
             `default_max_bytes()`.
         apply: `apply(model, x)` -> [K] for a kernel of anything but `model(x)`: a
@@ -66,22 +66,11 @@ def ntk(
     Source: Jacot, Gabriel & Hongler (2018), section 4.
 
     Verified by: tests/kernels/test_ntk.py::test_methods_match_a_loop_over_everything
-    """
+    """  # ruff: ignore[docstring-extraneous-exception]
     find_layout(outputs)
     check_method(method)
-    bound = default_max_bytes() if max_bytes is None else max_bytes
-    if bound <= 0:
-        raise ValueError(f"max_bytes must be positive, got {bound}.")
-    first = check_examples("x1", x1)
-    second = None if x2 is None else check_examples("x2", x2)
-    if second is not None and (
-        first.shape[1:] != second.shape[1:] or first.dtype != second.dtype
-    ):
-        raise ValueError(
-            "x1 and x2 must hold the same kind of examples, got "
-            f"{first.shape[1:]} {first.dtype} and {second.shape[1:]} {second.dtype}. "
-            "Both have the examples along the first axis."
-        )
+    bound = check_bound(max_bytes)
+    first, second = check_pair(x1, x2)
     params, static = partition(model, trainable)
     kernels = compute_kernels(
         Example(static, apply),
@@ -139,6 +128,52 @@ def compute_kernels(
             max_bytes=max_bytes,
         )
         return choose_method(method, request)(request)
+
+
+def check_bound(max_bytes: int | None) -> int:
+    """The bound on working memory.
+
+    Args:
+        max_bytes: The bound, or None for the default one.
+
+    Returns:
+        The bound in bytes.
+
+    Raises:
+        ValueError: It is not positive.
+    """
+    bound = default_max_bytes() if max_bytes is None else max_bytes
+    if bound <= 0:
+        raise ValueError(f"max_bytes must be positive, got {bound}.")
+    return bound
+
+
+def check_pair(
+    x1: Shaped[Array | np.ndarray, "..."], x2: Shaped[Array | np.ndarray, "..."] | None
+) -> tuple[Shaped[Array, "N1 ..."], Shaped[Array, "N2 ..."] | None]:
+    """Two sets of the same kind of examples.
+
+    Args:
+        x1: Examples along the rows.
+        x2: Examples along the columns, or None.
+
+    Returns:
+        Both as JAX arrays.
+
+    Raises:
+        ValueError: They do not go together, or one is empty.
+    """
+    first = check_examples("x1", x1)
+    second = None if x2 is None else check_examples("x2", x2)
+    if second is not None and (
+        first.shape[1:] != second.shape[1:] or first.dtype != second.dtype
+    ):
+        raise ValueError(
+            "x1 and x2 must hold the same kind of examples, got "
+            f"{first.shape[1:]} {first.dtype} and {second.shape[1:]} {second.dtype}. "
+            "Both have the examples along the first axis."
+        )
+    return first, second
 
 
 def check_examples(

@@ -1,53 +1,174 @@
-"""Which method computes a kernel. Decided from shapes alone, so the same every time."""
+"""What a kernel will cost, and why it is computed the way it is."""
 
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Final
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-import jax
+import numpy as np
+from jaxtyping import Array, PyTree, Shaped
 
-from ntkflow._errors import unknown_name
-from ntkflow.kernels._contraction import Contraction
-from ntkflow.kernels._factors import choose_factors
-from ntkflow.kernels._methods import AbstractMethod, Request
-from ntkflow.kernels._structured import Structured
-from ntkflow.kernels._vector_products import VectorProducts
-
-METHODS: Final[Mapping[str, AbstractMethod]] = MappingProxyType({
-    method.name: method
-    for method in (  # pyright: ignore[reportCallIssue]
-        Structured(),  # pyright: ignore[reportCallIssue]
-        Contraction(),  # pyright: ignore[reportCallIssue]
-        VectorProducts(),  # pyright: ignore[reportCallIssue]
-    )
-})
+from ntkflow.kernels._choose import cheapest, check_method, estimate_all
+from ntkflow.kernels._example import Example, trace
+from ntkflow.kernels._layouts import find_layout
+from ntkflow.kernels._methods import Estimate, LeafPlan, Request
+from ntkflow.kernels._ntk import check_bound, check_pair
+from ntkflow.models import named_leaves, partition
 
 
-def check_method(name: str) -> None:
-    """Refuse a name that is no method.
+class Plan(NamedTuple):
+    """How `ntk` computes a kernel; `print` it to read it.
+
+    Everything is an estimate from shapes alone, so the same on every machine with the
+    same memory bound. Operations count a multiply-add as two.
+
+    Attributes:
+        method: The method.
+        shape: Shape of the kernel.
+        dtype: Dtype of the kernel.
+        max_bytes: Bound on the working memory.
+        result_bytes: Bytes of the kernel itself, which the bound does not include.
+        leaves: How each trained leaf enters, by its path; none for vector products.
+        estimates: What every method would need.
+    """
+
+    method: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    max_bytes: int
+    result_bytes: int
+    leaves: dict[str, LeafPlan]
+    estimates: dict[str, Estimate]
+
+    @property
+    def flops(self) -> float:
+        """Operations of the method chosen."""
+        return self.estimates[self.method].flops
+
+    def floor(self, flops_per_second: float | int) -> float:
+        """The least time the kernel can take.
+
+        Args:
+            flops_per_second: What matrix products reach on the machine.
+
+        Returns:
+            Seconds, if every operation ran at that speed.
+        """
+        return self.flops / flops_per_second
+
+    def __str__(self) -> str:
+        chosen = self.estimates[self.method]
+        lines = [
+            f"Kernel {list(self.shape)} {self.dtype}, {_bytes(self.result_bytes)}, by "
+            f"{self.method}: {_flops(chosen.flops)}, of them {_flops(chosen.passes)} "
+            "through the module.",
+        ]
+        lines += [
+            f"  {name}: {_flops(other.flops)}"
+            + ("" if other.least <= self.max_bytes else ", does not fit")
+            for name, other in self.estimates.items()
+            if name != self.method
+        ]
+        lines.append(
+            f"Working memory: at most {_bytes(self.max_bytes)}; the smallest tile "
+            f"takes {_bytes(chosen.least)}."
+        )
+        if chosen.tiling is not None:
+            tiling = chosen.tiling
+            held = "are kept" if tiling.kept else "are made again for every tile"
+            lines.append(
+                f"Tiles of {tiling.rows} by {tiling.columns} examples; what examples "
+                f"are reduced to, {tiling.chunk} at a time, {held}."
+            )
+        width = max((len(name) for name in self.leaves), default=0)
+        lines += [f"  {n:<{width}}  {_leaf(leaf)}" for n, leaf in self.leaves.items()]
+        return "\n".join(lines)
+
+
+def plan(
+    model: PyTree,
+    x1: Shaped[Array | np.ndarray, "N1 ..."],
+    x2: Shaped[Array | np.ndarray, "N2 ..."] | None = None,
+    *,
+    outputs: str = "trace",
+    method: str = "auto",
+    max_bytes: int | None = None,
+    apply: Callable[..., Any] | None = None,
+    trainable: PyTree | None = None,
+    by_leaf: bool = False,
+) -> Plan:
+    """How `ntk` would compute a kernel, without computing it.
 
     Args:
-        name: What was given as `method=`.
-
-    Raises:
-        ValueError: The name is neither "auto" nor a method.
-    """  # ruff: ignore[docstring-missing-exception, docstring-extraneous-exception]
-    if name != "auto" and name not in METHODS:
-        raise unknown_name("method", name, [*METHODS, "auto"])
-
-
-def choose_method(name: str, request: Request) -> AbstractMethod:
-    """The method that computes a kernel.
-
-    Args:
-        name: The method's name; "auto" is structured where at least one leaf gains
-            from it, else contraction.
-        request: What is to be computed.
+        model: As for `ntk`.
+        x1: As for `ntk`.
+        x2: As for `ntk`.
+        outputs: As for `ntk`.
+        method: As for `ntk`.
+        max_bytes: As for `ntk`.
+        apply: As for `ntk`.
+        trainable: As for `ntk`.
+        by_leaf: As for `ntk`.
 
     Returns:
-        The method.
-    """
-    if name != "auto":
-        return METHODS[name]
-    factors = choose_factors(request, len(jax.tree.leaves(request.params)))
-    return METHODS["structured" if factors.known else "contraction"]
+        The plan.
+
+    Raises:
+        ValueError: As for `ntk`.
+
+    Verified by:
+        tests/kernels/test_plan.py::test_plan_names_the_cheapest_method_that_fits,
+        tests/kernels/test_plan.py::test_operations_are_those_of_the_formula
+    """  # ruff: ignore[docstring-extraneous-exception]
+    layout = find_layout(outputs)
+    check_method(method)
+    first, second = check_pair(x1, x2)
+    params, static = partition(model, trainable)
+    example = Example(static, apply)
+    request = Request(
+        example=example,
+        traced=trace(example, params, first),
+        params=params,
+        x1=first,
+        x2=second,
+        layout=layout,
+        by_leaf=by_leaf,
+        max_bytes=check_bound(max_bytes),
+    )
+    estimates = estimate_all(request)
+    chosen = cheapest(request, estimates) if method == "auto" else method
+    shape = layout.shape(request.n1, request.n2, request.traced.n_outputs)
+    names = [name for name, _ in named_leaves(params)]
+    found = estimates[chosen].leaves
+    return Plan(
+        method=chosen,
+        shape=shape,
+        dtype=request.dtype,
+        max_bytes=request.max_bytes,
+        result_bytes=int(np.prod(shape)) * request.dtype.itemsize,
+        leaves=dict(zip(names, found, strict=True)) if found else {},
+        estimates=estimates,
+    )
+
+
+def _leaf(leaf: LeafPlan) -> str:
+    sizes = "".join(
+        f", {blocks} blocks of {rows} x {columns} at {positions} positions"
+        if blocks > 1
+        else f", {rows} x {columns} at {positions} position{'s' * (positions > 1)}"
+        for blocks, positions, rows, columns in leaf.shape
+    )
+    if leaf.other is None:
+        return f"{leaf.form}: {_flops(leaf.flops)}"
+    other = "its Jacobian" if leaf.form == "factored" else "factored"
+    return f"{leaf.form}{sizes}: {_flops(leaf.flops)}; {other}: {_flops(leaf.other)}"
+
+
+def _flops(flops: float | int) -> str:
+    return f"{flops:.2g} operations" if flops < 1e9 else f"{flops / 1e9:.3g} Gflop"
+
+
+def _bytes(n: float | int) -> str:
+    for unit in ("bytes", "KiB", "MiB"):
+        if n < 1024:
+            return f"{n:.3g} {unit}"
+        n /= 1024
+    return f"{n:.3g} GiB"

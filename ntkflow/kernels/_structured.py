@@ -14,11 +14,22 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
-from ntkflow.kernels._factors import Factors, choose_factors
+from ntkflow.kernels._factors import (
+    Factors,
+    choose_factors,
+    factored_flops,
+    jacobian_flops,
+)
 from ntkflow.kernels._features import Features, distinct, make_features
 from ntkflow.kernels._layouts import AbstractLayout
-from ntkflow.kernels._methods import AbstractMethod, Request
-from ntkflow.kernels._tiles import Cost, compute_tiles, plan_tiles
+from ntkflow.kernels._methods import AbstractMethod, Estimate, LeafPlan, Request
+from ntkflow.kernels._tiles import (
+    Cost,
+    checked_tiling,
+    compute_tiles,
+    least_bytes,
+    plan_tiles,
+)
 from ntkflow.kernels._uses import Group
 from ntkflow.kernels._views import inner_operands
 
@@ -38,6 +49,36 @@ class Structured(AbstractMethod):
 
     name = "structured"
 
+    def estimate(self, request: Request) -> Estimate:
+        """What computing a kernel this way needs.
+
+        Args:
+            request: What is to be computed.
+
+        Returns:
+            Operations and memory.
+        """
+        leaves = jax.tree.leaves(request.params)
+        factors = choose_factors(request, len(leaves))
+        cost = _cost(request, factors, leaves)
+        plans = _leaf_plans(request, factors, leaves)
+        once = request.traced.flops
+        # A reverse pass an output: to the taps, and to the leaves of unknown uses.
+        sizes = [math.prod(leaf.shape) for leaf in leaves]
+        unknown = sum(
+            size
+            for size, groups in zip(sizes, factors.groups, strict=True)
+            if groups is None
+        )
+        backward = request.traced.n_outputs * once * (1 + unknown / sum(sizes))
+        return Estimate(
+            passes=request.n_examples * (once + backward),
+            contraction=sum(plan.flops for plan in plans),
+            least=least_bytes(cost),
+            tiling=plan_tiles(request, cost),
+            leaves=plans,
+        )
+
     def __call__(self, request: Request) -> tuple[Float[Array, "..."], ...]:
         """Compute a kernel.
 
@@ -50,7 +91,7 @@ class Structured(AbstractMethod):
         leaves = jax.tree.leaves(request.params)
         factors = choose_factors(request, len(leaves))
         cost = _cost(request, factors, leaves)
-        tiling = plan_tiles(request, cost, self.name)
+        tiling = checked_tiling(self.name, request, cost)
 
         def features(x: Shaped[Array, "n ..."]) -> Features:
             return jax.vmap(lambda xi: make_features(request, factors, leaves, xi))(x)
@@ -105,6 +146,32 @@ def _join(
     if products.shape[0] == 1:
         return layout.join(products[0], operands[0])
     return jnp.sum(jax.vmap(layout.join)(products, operands), axis=0)
+
+
+def _leaf_plans(
+    request: Request, factors: Factors, leaves: Sequence[Array]
+) -> tuple[LeafPlan, ...]:
+    plans = []
+    shared: set[object] = set()
+    for leaf, groups, factored in zip(
+        leaves, factors.groups, factors.factored, strict=True
+    ):
+        if groups is None:
+            numbers = math.prod(leaf.shape)
+            flops = 2 * request.contracted * numbers * request.formed
+            plans.append(LeafPlan("Jacobian", (), flops, None))
+            continue
+        joined = sum(factored_flops(request, g, g.taps in shared) for g in groups)
+        plain = sum(jacobian_flops(request, g) for g in groups)
+        if factored:
+            shared.update(group.taps for group in groups)
+        shape = tuple(
+            (g.n_blocks, g.n_positions, g.n_rows, g.n_columns) for g in groups
+        )
+        flops, other = (joined, plain) if factored else (plain, joined)
+        form = "factored" if factored else "assembled"
+        plans.append(LeafPlan(form, shape, flops, other))
+    return tuple(plans)
 
 
 def _cost(request: Request, factors: Factors, leaves: Sequence[Array]) -> Cost:

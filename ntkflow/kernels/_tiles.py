@@ -58,22 +58,31 @@ class Tiling(NamedTuple):
     kept: bool
 
 
-def plan_tiles(request: Request, cost: Cost, method: str) -> Tiling:
+def least_bytes(cost: Cost) -> int:
+    """Working memory of one pair of examples, the smallest tile.
+
+    Args:
+        cost: What features and pairs take.
+
+    Returns:
+        Bytes.
+    """
+    return 2 * cost.example + cost.work + cost.pair
+
+
+def plan_tiles(request: Request, cost: Cost) -> Tiling | None:
     """Cut the examples so that working memory keeps within the bound.
 
     Args:
         request: What is to be computed.
         cost: What features and pairs take.
-        method: Name of the method, for the error.
 
     Returns:
-        The tiling; tiles of one kind are nearly equal.
-
-    Raises:
-        ValueError: A tile of one example is over the bound.
+        The tiling; tiles of one kind are nearly equal. None if a tile of one example
+        is over the bound.
     """
     n1, n2, bound = request.n1, request.n2, request.max_bytes
-    n_kept = n1 if request.x2 is None else n1 + n2
+    n_kept = request.n_examples
 
     def needed(size: int, chunk: int, kept: bool) -> int:
         rows, columns = min(size, n1), min(size, n2)
@@ -81,12 +90,8 @@ def plan_tiles(request: Request, cost: Cost, method: str) -> Tiling:
         held = examples * cost.example + chunk * cost.work
         return held + rows * columns * cost.pair
 
-    if needed(1, 1, kept=False) > bound:
-        raise ValueError(
-            f"max_bytes={bound:,} is too small: one pair of examples takes about "
-            f"{needed(1, 1, kept=False):,} bytes with {method!r}. Raise max_bytes, "
-            "or use method='vector_products', which forms no Jacobian."
-        )
+    if least_bytes(cost) > bound:
+        return None
     most = max(n1, n2)
     # Half of the bound is left to the tiles, which would else become tiny.
     kept = needed(1, 1, kept=True) <= bound and n_kept * cost.example <= bound // 2
@@ -99,6 +104,30 @@ def plan_tiles(request: Request, cost: Cost, method: str) -> Tiling:
         size = _balanced(request, size)
         chunk = size
     return Tiling(min(size, n1), min(size, n2), chunk, kept)
+
+
+def checked_tiling(method: str, request: Request, cost: Cost) -> Tiling:
+    """The tiling, or an error that tells what would suffice.
+
+    Args:
+        method: Name of the method, for the error.
+        request: What is to be computed.
+        cost: What features and pairs take.
+
+    Returns:
+        The tiling.
+
+    Raises:
+        ValueError: A tile of one example is over the bound.
+    """
+    tiling = plan_tiles(request, cost)
+    if tiling is None:
+        raise ValueError(
+            f"max_bytes={request.max_bytes:,} is too small: one pair of examples takes "
+            f"about {least_bytes(cost):,} bytes with {method!r}. Raise max_bytes, or "
+            "use method='vector_products', which forms no Jacobian."
+        )
+    return tiling
 
 
 def _preferred(request: Request) -> int:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
 from ntkflow._types import Params
-from ntkflow.kernels._methods import AbstractMethod, Request
+from ntkflow.kernels._methods import AbstractMethod, Estimate, Request
 
 
 @final
@@ -25,6 +25,24 @@ class VectorProducts(AbstractMethod):
     """
 
     name = "vector_products"
+
+    def estimate(self, request: Request) -> Estimate:
+        """What computing a kernel this way needs.
+
+        Args:
+            request: What is to be computed.
+
+        Returns:
+            Operations and memory.
+        """
+        once, columns = request.traced.flops, request.n2 * request.traced.n_outputs
+        # A vjp of one example, then a jvp of all rows, which costs twice a pass.
+        return Estimate(
+            passes=columns * once * (2 + 2 * request.n1),
+            contraction=0,
+            least=sum(_bytes(request)),
+            tiling=None,
+        )
 
     def __call__(self, request: Request) -> tuple[Float[Array, "..."], ...]:
         """Compute a kernel.
@@ -50,43 +68,52 @@ class VectorProducts(AbstractMethod):
             parts = _by_leaf(gradient) if request.by_leaf else [gradient]
             return tuple(push(part).astype(request.dtype) for part in parts)
 
+        n_rows, n_columns = self.batch(request)
+
         def of_example(xj: Shaped[Array, "..."]) -> tuple[Float[Array, "..."], ...]:
             basis = jnp.eye(n_outputs, dtype=request.traced.dtype)
-            kernels = jax.vmap(lambda e: columns(xj, e))(basis)  # each [K, N1, K]
+            # Each [K, N1, K].
+            kernels = jax.lax.map(lambda e: columns(xj, e), basis, batch_size=n_columns)
             return tuple(_keep(request.layout.name, kernel) for kernel in kernels)
 
-        rows = jax.lax.map(of_example, x2, batch_size=self.batch(request))
+        rows = jax.lax.map(of_example, x2, batch_size=n_rows)
         # The mapped axis, the columns' examples, leads.
         kernels = tuple(_order(request.layout.name, kernel) for kernel in rows)
         if request.x2 is None:
             return tuple(request.layout.symmetrize(kernel) for kernel in kernels)
         return kernels
 
-    def batch(self, request: Request) -> int:
-        """Examples whose columns are computed at once.
+    def batch(self, request: Request) -> tuple[int, int]:
+        """What is computed at once.
 
         Args:
             request: What is to be computed.
 
         Returns:
-            As many as the memory bound allows, at least one.
+            Examples, and columns of each: as many as the memory bound allows.
 
         Raises:
-            ValueError: One is too many.
+            ValueError: A single column is too many.
         """
-        leaves = jax.tree.leaves(request.params)
-        numbers = sum(math.prod(leaf.shape) for leaf in leaves)
-        forward = request.n1 * request.traced.activations
-        size = request.dtype.itemsize
-        fixed = forward * size
-        each = request.traced.n_outputs * (2 * numbers + forward) * size
+        fixed, each = _bytes(request)
         if fixed + each > request.max_bytes:
             raise ValueError(
                 f"max_bytes={request.max_bytes:,} is too small for method "
-                f"{self.name!r}: the columns of a single example need about "
-                f"{fixed + each:,} bytes. Raise max_bytes."
+                f"{self.name!r}: a single column needs about {fixed + each:,} bytes. "
+                "Raise max_bytes."
             )
-        return min(request.n2, (request.max_bytes - fixed) // each)
+        most = (request.max_bytes - fixed) // each
+        n_outputs = request.traced.n_outputs
+        return min(request.n2, max(1, most // n_outputs)), min(n_outputs, most)
+
+
+def _bytes(request: Request) -> tuple[int, int]:
+    """What is held throughout, and what one column takes besides."""
+    leaves = jax.tree.leaves(request.params)
+    numbers = sum(math.prod(leaf.shape) for leaf in leaves)
+    forward = request.n1 * request.traced.activations
+    size = request.dtype.itemsize
+    return forward * size, (2 * numbers + forward) * size
 
 
 def _by_leaf(gradient: Params) -> list[Params]:

@@ -8,7 +8,7 @@ import pytest
 
 import ntkflow as nf
 from ntkflow.kernels import _tiles
-from ntkflow.kernels._plan import METHODS
+from ntkflow.kernels._choose import METHODS
 
 from ..tolerances import roundoff
 from . import twin
@@ -94,8 +94,7 @@ def test_bounds_of_the_test_above_cut_the_examples(method, key, monkeypatch):
         seen.append(plan(*args))
         return seen[-1]
 
-    module = type(METHODS[method]).__module__
-    monkeypatch.setattr(f"{module}.plan_tiles", spy)
+    monkeypatch.setattr(_tiles, "plan_tiles", spy)
     model, x = nf.models.MLP(3, 2, 5, 1, key=key), jax.random.normal(key, (11, 3))
     for bound in (5_000, 10_000, 10**9):
         nf.ntk(
