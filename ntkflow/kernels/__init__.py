@@ -2,7 +2,8 @@
 
 `ntk` is the kernel, `plan` what it costs and why, `NTKOperator` its action on a vector
 without forming it, `ntk_velocity` its rate of change along the gradient flow;
-`eigenvalues` and `top_eigenpairs` read its spectrum. `default_max_bytes` is the bound
+`eigenvalues` and `top_eigenpairs` read its spectrum; `stream` computes a kernel larger
+than memory into a directory. `default_max_bytes` is the bound
 on working memory that holds unless another is given.
 """
 
@@ -15,4 +16,5 @@ from ntkflow.kernels._spectrum import (
     eigenvalues as eigenvalues,
     top_eigenpairs as top_eigenpairs,
 )
+from ntkflow.kernels._stream import StoredKernel as StoredKernel, stream as stream
 from ntkflow.kernels._velocity import ntk_velocity as ntk_velocity

@@ -6,7 +6,6 @@ them, so that a process killed between the two repeats one segment and writes th
 records again.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 from ..storage import Store, flatten_arrays, restore_arrays
-from ._dataset import assemble, printed
+from ._dataset import assemble
 from ._integrate import Tally
 from ._reading import Record
 from ._reason import Reason
@@ -40,24 +39,6 @@ class Restored(NamedTuple):
     tally: Tally
     stats: dict[str, Any]
     previous: dict[str, Any] | None
-
-
-def fingerprint(*parts: Any) -> str:
-    """A digest of everything that determines a run's numbers.
-
-    Args:
-        *parts: Pytrees: arrays count by their bytes, the rest by its printed form.
-
-    Returns:
-        Hexadecimal digits.
-    """
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(printed(part).encode())
-        for name, array in flatten_arrays(part).items():
-            digest.update(name.encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
 
 
 class Checkpoint:

@@ -2,14 +2,12 @@
 
 import importlib.metadata
 import platform
-import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import jax
 import numpy as np
 import xarray as xr
@@ -68,18 +66,6 @@ def describe(
         "coords": coords,
         "attrs": attrs,
     }
-
-
-def printed(tree: Any) -> str:
-    """A pytree as text that is the same in every process.
-
-    Args:
-        tree: The pytree.
-
-    Returns:
-        Its structure and static values, arrays by shape and dtype alone.
-    """
-    return re.sub(r" at 0x[0-9a-f]+", "", eqx.tree_pformat(tree))
 
 
 def environment() -> dict[str, str]:

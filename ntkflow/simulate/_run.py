@@ -13,8 +13,9 @@ from .._progress import Progress
 from ..flows import OutputState, Packed
 from ..measures import AbstractMeasure
 from ..problem import Problem
-from ._checkpoint import Checkpoint, fingerprint, stack_params, worst
-from ._dataset import assemble, describe, printed
+from ..storage import fingerprint, printed
+from ._checkpoint import Checkpoint, stack_params, worst
+from ._dataset import assemble, describe
 from ._dense import DenseOutput
 from ._events import AbstractEvent
 from ._integrate import Integration, Lanes, Segment, Tally, take
