@@ -19,7 +19,7 @@ def default_max_bytes() -> int:
     Returns:
         A quarter of the total memory of the default device, in bytes.
     """
-    stats = jax.devices()[0].memory_stats()
+    stats = jax.local_devices()[0].memory_stats()
     if stats is not None and "bytes_limit" in stats:
         total = stats["bytes_limit"]
     else:

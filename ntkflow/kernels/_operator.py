@@ -11,9 +11,10 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree, Shaped
 
 from ntkflow._types import Params
+from ntkflow.kernels._compute import compute_kernels
 from ntkflow.kernels._example import Example, trace
+from ntkflow.kernels._inputs import check_bound, check_examples
 from ntkflow.kernels._memory import default_max_bytes
-from ntkflow.kernels._ntk import check_examples, compute_kernels
 from ntkflow.models import partition
 
 TAGS = frozenset({lx.symmetric_tag, lx.positive_semidefinite_tag})
@@ -25,13 +26,16 @@ class NTKOperator(lx.AbstractLinearOperator):
 
     A lineax operator, tagged symmetric and positive semidefinite, so that for instance
     `lineax.linear_solve(operator, v, lineax.CG(...))` works. `lineax.linearise` keeps
-    the forward pass between products; `lineax.diagonal` gives the kernel's diagonal.
+    the forward pass between products where that fits; `lineax.diagonal` gives the
+    kernel's diagonal. Examples that do not fit in memory together are taken in
+    batches.
 
     Attributes:
         example: The outputs of one example.
         params: The trained leaves.
         x: The examples.
         structure: Shape and dtype of what it acts on.
+        batch: Examples that are taken at once.
 
     Source: Novak, Sohl-Dickstein & Schoenholz (2022), section 3.2 (NTK-vector
     products).
@@ -43,6 +47,7 @@ class NTKOperator(lx.AbstractLinearOperator):
     params: Params
     x: Shaped[Array, "N ..."]
     structure: tuple[tuple[int, int], np.dtype] = eqx.field(static=True)
+    batch: int = eqx.field(static=True)
 
     def __init__(
         self,
@@ -51,6 +56,7 @@ class NTKOperator(lx.AbstractLinearOperator):
         *,
         apply: Callable[..., Any] | None = None,
         trainable: PyTree | None = None,
+        max_bytes: int | None = None,
     ):
         """Checks the model on one example; nothing is computed.
 
@@ -59,6 +65,8 @@ class NTKOperator(lx.AbstractLinearOperator):
             x: The examples.
             apply: `apply(model, x)` -> [K] for anything but `model(x)`.
             trainable: Which leaves count, as for `ntk`.
+            max_bytes: Bound on the memory for activations, in bytes; by default
+                `default_max_bytes()`.
 
         Raises:
             ValueError: As for `ntk`.
@@ -68,17 +76,25 @@ class NTKOperator(lx.AbstractLinearOperator):
         self.example = Example(static, apply)
         traced = trace(self.example, self.params, self.x)
         self.structure = (self.x.shape[0], traced.n_outputs), traced.dtype
+        # Values, and their tangents or cotangents.
+        each = 2 * traced.activations * traced.dtype.itemsize
+        most = max(1, check_bound(max_bytes) // max(1, each))
+        self.batch = min(self.x.shape[0], most)
 
-    def outputs(self, params: Params) -> Float[Array, "N K"]:
-        """The outputs of all examples.
+    def outputs(
+        self, params: Params, x: Shaped[Array, "n ..."] | None = None
+    ) -> Float[Array, "n K"]:
+        """The outputs of several examples.
 
         Args:
             params: The trained leaves.
+            x: The examples; all of them if None.
 
         Returns:
             One row for each example.
         """
-        return jax.vmap(lambda xi: self.example(params, xi))(self.x)
+        x = self.x if x is None else x
+        return jax.vmap(lambda xi: self.example(params, xi))(x)
 
     def mv(self, vector: Float[Array, "N K"]) -> Float[Array, "N K"]:
         """The kernel times a vector.
@@ -90,9 +106,36 @@ class NTKOperator(lx.AbstractLinearOperator):
             J Jᵀ v.
         """
         with jax.default_matmul_precision("highest"):
-            _, pull = jax.vjp(self.outputs, self.params)
-            (direction,) = pull(vector)
-            return jax.jvp(self.outputs, (self.params,), (direction,))[1]
+            if self.batch == self.x.shape[0]:
+                _, pull = jax.vjp(self.outputs, self.params)
+                (direction,) = pull(vector)
+                return jax.jvp(self.outputs, (self.params,), (direction,))[1]
+            return self._in_batches(vector)
+
+    def _in_batches(self, vector: Float[Array, "N K"]) -> Float[Array, "N K"]:
+        total = self.x.shape[0]
+        count = -(-total // self.batch)
+        # The last batch is filled up with copies of an example, which weigh nothing.
+        missing = count * self.batch - total
+        x = jnp.concatenate([self.x, jnp.repeat(self.x[-1:], missing, axis=0)])
+        v = jnp.pad(vector, ((0, missing), (0, 0)))
+        x = x.reshape(count, self.batch, *x.shape[1:])
+        v = v.reshape(count, self.batch, -1)
+
+        def pull(total: Params, batch: tuple[Array, Array]) -> tuple[Params, None]:
+            xb, vb = batch
+            _, back = jax.vjp(lambda params: self.outputs(params, xb), self.params)
+            return jax.tree.map(jnp.add, total, back(vb)[0]), None
+
+        def push(xb: Shaped[Array, "n ..."]) -> Float[Array, "n K"]:
+            def outputs(params: Params) -> Float[Array, "n K"]:
+                return self.outputs(params, xb)
+
+            return jax.jvp(outputs, (self.params,), (direction,))[1]
+
+        zeros = jax.tree.map(jnp.zeros_like, self.params)
+        direction, _ = jax.lax.scan(pull, zeros, (x, v))
+        return jax.lax.map(push, x).reshape(-1, v.shape[-1])[:total]
 
     def as_matrix(self) -> Float[Array, "NK NK"]:
         """The kernel itself, by the fastest method `ntk` has.
@@ -146,6 +189,8 @@ class NTKOperator(lx.AbstractLinearOperator):
 
 @lx.linearise.register(NTKOperator)
 def _(operator: NTKOperator) -> lx.AbstractLinearOperator:
+    if operator.batch < operator.x.shape[0]:
+        return lx.FunctionLinearOperator(operator.mv, operator.in_structure(), TAGS)
     with jax.default_matmul_precision("highest"):
         _, push = jax.linearize(operator.outputs, operator.params)
         pull = jax.linear_transpose(push, operator.params)

@@ -8,9 +8,9 @@ from jaxtyping import Array, PyTree, Shaped
 
 from ntkflow.kernels._choose import cheapest, check_method, estimate_all
 from ntkflow.kernels._example import Example, trace
+from ntkflow.kernels._inputs import check_bound, check_pair
 from ntkflow.kernels._layouts import find_layout
 from ntkflow.kernels._methods import Estimate, LeafPlan, Request
-from ntkflow.kernels._ntk import check_bound, check_pair
 from ntkflow.models import named_leaves, partition
 
 

@@ -17,9 +17,10 @@ from jaxtyping import Array, Float, PyTree, Shaped
 
 from ntkflow._progress import Progress
 from ntkflow.kernels._choose import check_method
+from ntkflow.kernels._compute import compute_kernels
 from ntkflow.kernels._example import Example, trace
+from ntkflow.kernels._inputs import check_bound, check_pair
 from ntkflow.kernels._layouts import find_layout
-from ntkflow.kernels._ntk import check_bound, check_pair, compute_kernels
 from ntkflow.models import partition
 from ntkflow.storage import Store, fingerprint
 

@@ -7,9 +7,9 @@ import jax
 from jaxtyping import Array, Float
 
 from ntkflow._types import Params
+from ntkflow.kernels._compute import compute_kernels
 from ntkflow.kernels._example import Example
 from ntkflow.kernels._memory import default_max_bytes
-from ntkflow.kernels._ntk import compute_kernels
 from ntkflow.problem import Problem
 
 

@@ -45,6 +45,39 @@ def test_operator_is_the_dense_kernel(case):
         )
 
 
+def test_batches_do_not_change_the_operator(key):
+    model, x = CASES["ntk_mlp"](key)
+    x = jax.random.normal(key, (13, x.shape[1]))
+    whole, v = nf.NTKOperator(model, x), jax.random.normal(key, (13, 3))
+    expected = whole.mv(v)
+    batches = set()
+    for bound in (1, 5_000, 10_000, 20_000):
+        operator = nf.NTKOperator(model, x, max_bytes=bound)
+        batches.add(operator.batch)
+        for found in (operator.mv(v), lx.linearise(operator).mv(v)):
+            error = np.linalg.norm(found - expected)
+            assert error <= roundoff(100) * np.linalg.norm(expected)
+    assert min(batches) == 1
+    assert len(batches) >= 3
+
+
+def test_a_bound_on_memory_makes_batches(key):
+    model = nf.models.MLP(16, 2, 256, 3, key=key)
+    x = jax.random.normal(key, (2000, 16))
+
+    def memory(operator):
+        arrays, static = eqx.partition(operator, eqx.is_array)
+        product = jax.jit(lambda arrays, v: eqx.combine(arrays, static).mv(v))
+        compiled = product.lower(arrays, jnp.ones((2000, 2))).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    free, bound = nf.NTKOperator(model, x), nf.NTKOperator(model, x, max_bytes=10**6)
+    assert bound.batch < free.batch == 2000
+    params = sum(leaf.nbytes for leaf in jax.tree.leaves(bound.params))
+    assert memory(bound) <= 10**6 + 2 * params
+    assert memory(free) > 10**7
+
+
 def test_operator_tells_lineax_what_it_is(case):
     operator = case[0]
     assert operator.in_structure() == operator.out_structure()

@@ -1,0 +1,53 @@
+"""A kernel of a function already split into parameters and the rest, on one device."""
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Float, Shaped
+
+from ntkflow._types import Params
+from ntkflow.kernels._choose import choose_method
+from ntkflow.kernels._example import Example, trace
+from ntkflow.kernels._layouts import find_layout
+from ntkflow.kernels._methods import Request
+
+
+@eqx.filter_jit
+def compute_kernels(
+    example: Example,
+    params: Params,
+    x1: Shaped[Array, "N1 ..."],
+    x2: Shaped[Array, "N2 ..."] | None,
+    *,
+    outputs: str,
+    method: str,
+    max_bytes: int,
+    by_leaf: bool,
+) -> tuple[Float[Array, "..."], ...]:
+    """The kernel of a function already split into parameters and the rest.
+
+    Args:
+        example: The outputs of one example.
+        params: The trained leaves.
+        x1: Examples along the rows.
+        x2: Examples along the columns; None for those along the rows.
+        outputs: Name of the layout.
+        method: Name of the method, or "auto".
+        max_bytes: Bound on the working memory in bytes.
+        by_leaf: Whether to return each leaf's part by itself.
+
+    Returns:
+        One kernel, or one for each leaf.
+    """
+    # A GPU's default would silently round every factor of a product to ten bits.
+    with jax.default_matmul_precision("highest"):
+        request = Request(
+            example=example,
+            traced=trace(example, params, x1),
+            params=params,
+            x1=x1,
+            x2=x2,
+            layout=find_layout(outputs),
+            by_leaf=by_leaf,
+            max_bytes=max_bytes,
+        )
+        return choose_method(method, request)(request)

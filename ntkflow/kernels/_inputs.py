@@ -1,0 +1,76 @@
+"""What every function of this room asks of its arguments."""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Shaped
+
+from ntkflow.kernels._memory import default_max_bytes
+
+
+def check_bound(max_bytes: int | None) -> int:
+    """The bound on working memory.
+
+    Args:
+        max_bytes: The bound, or None for the default one.
+
+    Returns:
+        The bound in bytes.
+
+    Raises:
+        ValueError: It is not positive.
+    """
+    bound = default_max_bytes() if max_bytes is None else max_bytes
+    if bound <= 0:
+        raise ValueError(f"max_bytes must be positive, got {bound}.")
+    return bound
+
+
+def check_pair(
+    x1: Shaped[Array | np.ndarray, "..."], x2: Shaped[Array | np.ndarray, "..."] | None
+) -> tuple[Shaped[Array, "N1 ..."], Shaped[Array, "N2 ..."] | None]:
+    """Two sets of the same kind of examples.
+
+    Args:
+        x1: Examples along the rows.
+        x2: Examples along the columns, or None.
+
+    Returns:
+        Both as JAX arrays.
+
+    Raises:
+        ValueError: They do not go together, or one is empty.
+    """
+    first = check_examples("x1", x1)
+    second = None if x2 is None else check_examples("x2", x2)
+    if second is not None and (
+        first.shape[1:] != second.shape[1:] or first.dtype != second.dtype
+    ):
+        raise ValueError(
+            "x1 and x2 must hold the same kind of examples, got "
+            f"{first.shape[1:]} {first.dtype} and {second.shape[1:]} {second.dtype}. "
+            "Both have the examples along the first axis."
+        )
+    return first, second
+
+
+def check_examples(
+    name: str, x: Shaped[Array | np.ndarray, "..."]
+) -> Shaped[Array, "N ..."]:
+    """Examples as a JAX array, at least one of them.
+
+    Args:
+        name: What to call them in the error.
+        x: The examples.
+
+    Returns:
+        The examples.
+
+    Raises:
+        ValueError: There is no first axis or nothing along it.
+    """
+    if x.ndim == 0 or x.shape[0] == 0:
+        raise ValueError(
+            f"{name} must hold at least one example along its first axis, got shape "
+            f"{x.shape}. A single example is x[None]."
+        )
+    return jnp.asarray(x)

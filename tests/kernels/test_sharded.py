@@ -1,0 +1,95 @@
+"""Many devices give the kernel of one, in one process and in two."""
+
+import os
+import socket
+import subprocess
+import sys
+
+EIGHT = """
+import itertools
+import jax, numpy as np
+jax.config.update("jax_enable_x64", True)
+import ntkflow as nf
+
+key = jax.random.key(0)
+model = nf.models.Scaled(nf.models.MLP(5, 3, 16, 2, key=key), 2.0)
+x1, x2 = jax.random.normal(key, (21, 5)), jax.random.normal(key, (4, 5))
+meshes = [
+    jax.make_mesh((8,), ("rows",)),
+    jax.make_mesh((2, 4), ("host", "chip")),
+    jax.sharding.Mesh(np.array(jax.devices()[:3]), ("rows",)),
+    jax.sharding.Mesh(np.array(jax.devices()[:1]), ("rows",)),
+]
+for mesh, outputs, other in itertools.product(
+    meshes, ("full", "diagonal", "trace"), (None, x2)
+):
+    expected = np.asarray(nf.ntk(model, x1, other, outputs=outputs))
+    found = np.asarray(nf.ntk(model, x1, other, outputs=outputs, mesh=mesh))
+    error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
+    assert error <= 50 * np.finfo(np.float64).eps, (mesh, outputs, error)
+    if other is None:
+        axes = {"full": (2, 3, 0, 1), "diagonal": (1, 0, 2), "trace": (1, 0)}
+        np.testing.assert_array_equal(found, found.transpose(axes[outputs]))
+whole = nf.ntk(model, x1[:16], outputs="full", mesh=meshes[0])
+assert len(whole.sharding.device_set) == 8
+assert whole.addressable_shards[0].data.shape[0] == 2
+parts = nf.ntk(model, x1, by_leaf=True, mesh=meshes[0])
+total = sum(np.asarray(part) for part in parts.values())
+np.testing.assert_allclose(total, nf.ntk(model, x1), rtol=1e-13)
+"""
+
+TWO = """
+import sys
+import jax, numpy as np
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+jax.distributed.initialize(sys.argv[1], num_processes=2, process_id=int(sys.argv[2]))
+import ntkflow as nf
+
+assert jax.process_count() == 2 and jax.device_count() == 4
+key = jax.random.key(0)
+model = nf.models.MLP(5, 3, 16, 2, key=key)
+x = np.asarray(jax.random.normal(key, (12, 5)))
+kernel = nf.ntk(model, x, outputs="full", mesh=jax.make_mesh((4,), ("rows",)))
+with jax.default_device(jax.local_devices()[0]):
+    expected = np.asarray(nf.ntk(model, x, outputs="full"))
+for shard in kernel.addressable_shards:
+    error = np.linalg.norm(shard.data - expected[shard.index])
+    assert error <= 50 * np.finfo(np.float64).eps * np.linalg.norm(expected)
+"""
+
+
+def environment(devices):
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    return os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+
+
+def test_eight_devices_give_the_kernel_of_one():
+    done = subprocess.run(
+        [sys.executable, "-c", EIGHT],
+        env=environment(8),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_two_processes_share_a_kernel():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", TWO, address, str(i)],
+            env=environment(2),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for i in range(2)
+    ]
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    for process, output in zip(processes, outputs, strict=True):
+        assert process.returncode == 0, output
