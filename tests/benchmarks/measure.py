@@ -1,0 +1,62 @@
+"""Timing one function in this process: compile time apart, after a warm-up.
+
+Imports nothing but the standard library, so that peers in environments of their own can
+use it.
+"""
+
+import json
+import resource
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+def peak_bytes() -> int:
+    """The largest resident memory of this process so far.
+
+    Returns:
+        Bytes.
+    """
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def measure(
+    build: Callable[[], Callable[[], Any]], seconds: float | int = 5.0
+) -> dict[str, Any]:
+    """Times a computation.
+
+    Args:
+        build: Compiles; returns a function that computes once and waits for it.
+        seconds: How long to repeat it; it runs three times at least.
+
+    Returns:
+        Seconds of compiling, the least CPU and wall seconds of one run, the growth of
+        peak memory in bytes, and the number of runs.
+    """
+    before = peak_bytes()
+    began = time.perf_counter()
+    run = build()
+    run()
+    first = time.perf_counter() - began
+    cpu, wall = [], []
+    while len(wall) < 3 or sum(wall) < seconds:
+        c, w = time.process_time(), time.perf_counter()
+        run()
+        cpu.append(time.process_time() - c)
+        wall.append(time.perf_counter() - w)
+    return {
+        "compile": first - min(wall),
+        "cpu": min(cpu),
+        "wall": min(wall),
+        "memory": peak_bytes() - before,
+        "runs": len(wall),
+    }
+
+
+def report(measured: dict[str, Any]) -> None:
+    """Hands a measurement to the process that asked for it.
+
+    Args:
+        measured: What `measure` returned.
+    """
+    print(json.dumps(measured))
