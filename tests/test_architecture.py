@@ -84,6 +84,7 @@ BAD = [
     (house.find_stray_solves, module("theory.py", "y = diffrax.diffeqsolve(term)")),
     (house.find_private_jax, module("kernels.py", "from jax._src import core")),
     (house.find_private_jax, module("kernels.py", "from jax import _src")),
+    (house.find_private_jax, module("kernels.py", "from jax.core import Tracer")),
     (house.find_private_jax, module("kernels.py", "import jax\njax._src.core.eval()")),
     (
         house.find_private_jax,

@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, Inexact, Shaped
 
 from .._errors import unknown_name
@@ -323,10 +322,9 @@ def _name_classes(y: np.ndarray) -> bool:
 def _as_data(value: Any, name: str, dtype: np.dtype) -> Array:
     array = jnp.asarray(value)
     if jnp.issubdtype(array.dtype, jnp.inexact):
-        if not isinstance(array, Tracer) and not jnp.isfinite(array).all():
-            bad = np.flatnonzero(
-                ~np.isfinite(np.asarray(array)).reshape(len(array), -1).all(1)
-            )
+        finite = np.isfinite(np.asarray(array))
+        if not finite.all():
+            bad = np.flatnonzero(~finite.reshape(len(array), -1).all(1))
             raise ValueError(
                 f"{name} holds NaN or infinite values, first in example {bad[0]} "
                 f"({len(bad)} of {len(array)} examples): clean or drop them."
