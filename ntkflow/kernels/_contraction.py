@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Shaped
 
 from ntkflow._types import Params
 from ntkflow.kernels._example import Example, Traced
-from ntkflow.kernels._methods import AbstractMethod, Estimate, LeafPlan, Request
+from ntkflow.kernels._methods import AbstractMethod, Estimate, Request, through_jacobian
 from ntkflow.kernels._tiles import (
     Cost,
     checked_tiling,
@@ -44,15 +44,8 @@ class Contraction(AbstractMethod):
             Operations and memory.
         """
         cost, once = _cost(request), request.traced.flops
-        plans = tuple(
-            LeafPlan(
-                "Jacobian",
-                (),
-                2 * request.contracted * math.prod(leaf.shape) * request.formed,
-                None,
-            )
-            for leaf in jax.tree.leaves(request.params)
-        )
+        leaves = jax.tree.leaves(request.params)
+        plans = tuple(through_jacobian(request, leaf) for leaf in leaves)
         return Estimate(
             passes=request.n_examples * once * (1 + 2 * request.traced.n_outputs),
             contraction=sum(plan.flops for plan in plans),

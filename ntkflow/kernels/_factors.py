@@ -1,20 +1,37 @@
-"""Which leaves are contracted in factored form and which through their Jacobian.
+"""In which form each leaf is contracted.
 
-Both are exact. The factored form costs S² products per pair of outputs, the Jacobian
-as many as the leaf has numbers; the cheaper by count of operations is taken, leaf by
-leaf, from shapes alone.
+The part of a weight used at S positions is Σ_{s,s'} ⟨g_s, g'_s'⟩⟨u_s, u'_s'⟩. All forms
+are exact; they differ in which two of the four factors are multiplied first, so in
+operations and memory. The fewest operations are taken, leaf by leaf, from shapes alone.
 """
 
+from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
-from ntkflow.kernels._methods import Request
+from ntkflow.kernels._methods import JACOBIAN, Request
 from ntkflow.kernels._program import Program
 from ntkflow.kernels._uses import Group, group_uses
 from ntkflow.kernels._walk import flatten
 
+FACTORED: Final = "factored"
+"""⟨g, g'⟩ and ⟨u, u'⟩ first, then the sum over pairs of positions."""
+
+NESTED: Final = "nested"
+"""⟨u, u'⟩ first, times g', then with g: no pair of outputs for a pair of positions."""
+
+ASSEMBLED: Final = "assembled"
+"""Σ_s g_s u_sᵀ first: the Jacobian, then the product of two of them."""
+
+KEEPING: Final = frozenset({FACTORED, NESTED})
+"""Forms that need cotangents and operands when pairs are contracted."""
+
 ELEMENTWISE: Final = 8
 """Operations of a matmul that take as long as one multiply-add of the elementwise sum
 over positions, which is bound by memory."""
+
+SMALL: Final = 1.5
+"""Operations of one large product that take as long as one operation of the products of
+the nested form, which are as many as there are pairs of examples."""
 
 
 class Factors(NamedTuple):
@@ -23,14 +40,13 @@ class Factors(NamedTuple):
     Attributes:
         program: The flattened function.
         groups: For each leaf its groups of stacked uses; None for a leaf that is used
-            in other ways, of which JAX takes the Jacobian.
-        factored: For each leaf whether it is contracted in factored form; if not, its
-            Jacobian is the sum of outer products over its uses.
+            in other ways.
+        forms: For each leaf the form it is contracted in.
     """
 
     program: Program
     groups: tuple[tuple[Group, ...] | None, ...]
-    factored: tuple[bool, ...]
+    forms: tuple[str, ...]
 
     @property
     def known(self) -> tuple[Group, ...]:
@@ -38,12 +54,23 @@ class Factors(NamedTuple):
         return tuple(group for groups in self.groups for group in groups or ())
 
     @property
-    def joined(self) -> tuple[Group, ...]:
-        """All groups of factored leaves."""
+    def kept(self) -> tuple[Group, ...]:
+        """All groups whose cotangents and operands are kept."""
+        return self.of(KEEPING)
+
+    def of(self, forms: Collection[str]) -> tuple[Group, ...]:
+        """All groups of the leaves in some forms.
+
+        Args:
+            forms: The forms.
+
+        Returns:
+            The groups.
+        """
         return tuple(
             group
-            for groups, factored in zip(self.groups, self.factored, strict=True)
-            if factored
+            for groups, form in zip(self.groups, self.forms, strict=True)
+            if form in forms
             for group in groups or ()
         )
 
@@ -61,7 +88,7 @@ def choose_factors(request: Request, n_leaves: int) -> Factors:
     program = flatten(request.traced.jaxpr, n_leaves)
     groups = group_uses(program, n_leaves)
     shared: set[object] = set()
-    factored = [False] * n_leaves
+    forms = [JACOBIAN] * n_leaves
     # Weights before biases: a bias then finds the products of cotangents made.
     order = sorted(
         range(n_leaves), key=lambda i: -sum(g.n_columns for g in groups[i] or ())
@@ -70,12 +97,35 @@ def choose_factors(request: Request, n_leaves: int) -> Factors:
         found = groups[leaf]
         if found is None:
             continue
-        joined = sum(factored_flops(request, g, g.taps in shared) for g in found)
-        plain = sum(jacobian_flops(request, g) for g in found)
-        if joined <= plain:
-            factored[leaf] = True
+        flops = form_flops(request, found, shared)
+        forms[leaf] = min(flops, key=lambda form: flops[form])
+        if forms[leaf] == FACTORED:
             shared.update(group.taps for group in found)
-    return Factors(program, tuple(groups), tuple(factored))
+    return Factors(program, tuple(groups), tuple(forms))
+
+
+def form_flops(
+    request: Request, groups: Sequence[Group], shared: set[object]
+) -> dict[str, float]:
+    """Operations of a leaf in every form it can be contracted in.
+
+    Args:
+        request: What is to be computed.
+        groups: Its groups of uses.
+        shared: Taps of which the products of cotangents are made anyway.
+
+    Returns:
+        Equivalent operations of a matmul by form; of equal ones the first is best.
+    """
+    flops = {
+        FACTORED: sum(
+            (factored_flops(request, g, g.taps in shared) for g in groups), 0.0
+        )
+    }
+    if request.layout.name == "full":  # else it takes no fewer than the factored form
+        flops[NESTED] = sum((nested_flops(request, g) for g in groups), 0.0)
+    flops[ASSEMBLED] = sum((jacobian_flops(request, g) for g in groups), 0.0)
+    return flops
 
 
 def factored_flops(request: Request, group: Group, shared: bool) -> float:
@@ -94,6 +144,24 @@ def factored_flops(request: Request, group: Group, shared: bool) -> float:
     operands = 2 if group.looks_up else 2 * group.n_columns
     sum_over_positions = ELEMENTWISE * request.pairs
     return positions * (cotangents + operands + sum_over_positions)
+
+
+def nested_flops(request: Request, group: Group) -> float:
+    """Operations of a group in nested form.
+
+    Args:
+        request: What is to be computed.
+        group: The group.
+
+    Returns:
+        Equivalent operations of a matmul.
+    """
+    rows = group.n_rows * request.traced.n_outputs
+    operands = 2 if group.looks_up else 2 * group.n_columns
+    first = group.n_positions * (operands + 2 * rows)
+    second = 2 * rows * request.traced.n_outputs
+    positions = request.contracted * group.n_blocks * group.n_positions
+    return SMALL * positions * (first + second)
 
 
 def jacobian_flops(request: Request, group: Group) -> float:

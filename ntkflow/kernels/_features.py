@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ntkflow.kernels._factors import Factors
+from ntkflow.kernels._factors import KEEPING, Factors
 from ntkflow.kernels._methods import Request
 from ntkflow.kernels._program import Frame, Program, read, run
 from ntkflow.kernels._uses import Group, Use
@@ -23,7 +23,7 @@ class Features(NamedTuple):
 
     Attributes:
         cotangents: For each distinct set of taps g [K, B, S, R].
-        operands: For each factored leaf and each of its groups u [B, S, C].
+        operands: For each factored or nested leaf and each of its groups u [B, S, C].
         jacobians: For each other leaf its Jacobian [K, 1, P].
     """
 
@@ -33,7 +33,7 @@ class Features(NamedTuple):
 
 
 def distinct(factors: Factors) -> dict[object, Group]:
-    """One group of factored leaves for every distinct set of taps.
+    """One group for every distinct set of taps whose cotangents are kept.
 
     Args:
         factors: How each leaf enters.
@@ -41,7 +41,7 @@ def distinct(factors: Factors) -> dict[object, Group]:
     Returns:
         Groups by their taps.
     """
-    return {group.taps: group for group in factors.joined}
+    return {group.taps: group for group in factors.kept}
 
 
 def make_features(
@@ -85,14 +85,18 @@ def make_features(
         if groups is None
         else _assemble(groups, operands[i], pulled, dtype)
         for i, groups in enumerate(factors.groups)
-        if not factors.factored[i]
+        if factors.forms[i] not in KEEPING
     ]
     return Features(
         cotangents=[
             _stack_cotangents(pulled, group, dtype)
             for group in distinct(factors).values()
         ],
-        operands=[u for i, u in enumerate(operands) if factors.factored[i]],
+        operands=[
+            u
+            for u, form in zip(operands, factors.forms, strict=True)
+            if form in KEEPING
+        ],
         jacobians=jacobians,
     )
 

@@ -1,7 +1,8 @@
 """The ways of computing a kernel, each a small final class behind one abstract one."""
 
 import abc
-from typing import Any, NamedTuple
+import math
+from typing import Any, Final, NamedTuple
 
 import equinox as eqx
 import numpy as np
@@ -77,21 +78,43 @@ class Request(NamedTuple):
         return self.traced.activations * (1 + self.traced.n_outputs) * size
 
 
+JACOBIAN: Final = "Jacobian"
+"""The form of a leaf whose Jacobian reverse mode makes."""
+
+
 class LeafPlan(NamedTuple):
     """How one trained leaf enters a kernel.
 
     Attributes:
-        form: "factored": ⟨g, g'⟩⟨u, u'⟩; "assembled": its Jacobian, from g and u;
-            "Jacobian": its Jacobian, by reverse mode.
+        form: "factored": ⟨g, g'⟩⟨u, u'⟩; "nested": ⟨g, ⟨u, u'⟩g'⟩; "assembled": its
+            Jacobian, from g and u; "Jacobian": its Jacobian, by reverse mode.
         shape: Blocks, positions, rows and columns of each group of uses.
-        flops: Operations of contracting it, and of assembling its Jacobian.
-        other: Operations of the form that was not taken; None if there is no other.
+        options: Operations of contracting it, and of assembling its Jacobian, in each
+            form there is.
     """
 
     form: str
     shape: tuple[tuple[int, int, int, int], ...]
-    flops: float
-    other: float | None
+    options: dict[str, float]
+
+    @property
+    def flops(self) -> float:
+        """Operations in the form taken."""
+        return self.options[self.form]
+
+
+def through_jacobian(request: Request, leaf: Array) -> LeafPlan:
+    """The plan of a leaf whose Jacobian reverse mode makes.
+
+    Args:
+        request: What is to be computed.
+        leaf: The leaf.
+
+    Returns:
+        Its plan.
+    """
+    flops = 2 * request.contracted * math.prod(leaf.shape) * request.formed
+    return LeafPlan(JACOBIAN, (), {JACOBIAN: flops})
 
 
 class Estimate(NamedTuple):

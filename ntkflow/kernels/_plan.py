@@ -156,10 +156,12 @@ def _leaf(leaf: LeafPlan) -> str:
         else f", {rows} x {columns} at {positions} position{'s' * (positions > 1)}"
         for blocks, positions, rows, columns in leaf.shape
     )
-    if leaf.other is None:
-        return f"{leaf.form}: {_flops(leaf.flops)}"
-    other = "its Jacobian" if leaf.form == "factored" else "factored"
-    return f"{leaf.form}{sizes}: {_flops(leaf.flops)}; {other}: {_flops(leaf.other)}"
+    others = "".join(
+        f"; {form}: {_flops(flops)}"
+        for form, flops in leaf.options.items()
+        if form != leaf.form
+    )
+    return f"{leaf.form}{sizes}: {_flops(leaf.flops)}{others}"
 
 
 def _flops(flops: float | int) -> str:

@@ -1,9 +1,10 @@
 """The kernel without Jacobians of the weights: cotangents and operands of each matmul.
 
 A weight used as h = W u contributes g uᵀ to the Jacobian, so its part of the kernel is
-⟨g_i, g_j⟩⟨u_i, u_j⟩: two small products instead of one as long as the weight. Where a
-weight is used at so many positions that their pairs outnumber its entries, its Jacobian
-Σ_s g_s u_sᵀ is formed after all, as one product.
+⟨g_i, g_j⟩⟨u_i, u_j⟩: two small products instead of one as long as the weight. A weight
+used at many positions is better contracted in another order (`_factors`): from the
+operands outwards, or, where pairs of positions outnumber its entries, through its
+Jacobian Σ_s g_s u_sᵀ after all, formed as one product.
 """
 
 import math
@@ -15,14 +16,22 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
 from ntkflow.kernels._factors import (
+    FACTORED,
+    KEEPING,
+    NESTED,
     Factors,
     choose_factors,
-    factored_flops,
-    jacobian_flops,
+    form_flops,
 )
 from ntkflow.kernels._features import Features, distinct, make_features
 from ntkflow.kernels._layouts import AbstractLayout
-from ntkflow.kernels._methods import AbstractMethod, Estimate, LeafPlan, Request
+from ntkflow.kernels._methods import (
+    AbstractMethod,
+    Estimate,
+    LeafPlan,
+    Request,
+    through_jacobian,
+)
 from ntkflow.kernels._tiles import (
     Cost,
     checked_tiling,
@@ -106,24 +115,33 @@ def _contract(
     request: Request, factors: Factors, first: Features, second: Features
 ) -> tuple[Float[Array, "..."], ...]:
     layout = request.layout
-    products = {
-        taps: _products(layout, g1, g2)
-        for taps, g1, g2 in zip(
-            distinct(factors), first.cotangents, second.cotangents, strict=True
+    cotangents = dict(
+        zip(
+            distinct(factors),
+            zip(first.cotangents, second.cotangents, strict=True),
+            strict=True,
         )
+    )
+    products = {
+        group.taps: _products(layout, *cotangents[group.taps])
+        for group in factors.of({FACTORED})
     }
     jacobians = iter(zip(first.jacobians, second.jacobians, strict=True))
     operands = iter(zip(first.operands, second.operands, strict=True))
     n1, n2 = (jax.tree.leaves(features)[0].shape[0] for features in (first, second))
     unused = jnp.zeros(layout.shape(n1, n2, request.traced.n_outputs), request.dtype)
     kernels = []
-    for groups, factored in zip(factors.groups, factors.factored, strict=True):
-        if not factored:
+    for groups, form in zip(factors.groups, factors.forms, strict=True):
+        if form not in KEEPING:
             kernels.append(layout.gram(*next(jacobians)))
             continue
         kernel = unused
         for group, u1, u2 in zip(groups or (), *next(operands), strict=True):
-            kernel += _join(layout, products[group.taps], inner_operands(u1, u2))
+            inner = inner_operands(u1, u2)
+            if form == NESTED:
+                kernel += _nest(*cotangents[group.taps], inner)
+            else:
+                kernel += _join(layout, products[group.taps], inner)
         kernels.append(kernel)
     return tuple(kernels) if request.by_leaf else (sum(kernels[1:], start=kernels[0]),)
 
@@ -148,29 +166,43 @@ def _join(
     return jnp.sum(jax.vmap(layout.join)(products, operands), axis=0)
 
 
+def _nest(
+    g1: Float[Array, "n1 K B S R"],
+    g2: Float[Array, "n2 K B S R"],
+    operands: Float[Array, "B n1 S n2 S"],
+) -> Float[Array, "n1 K n2 K"]:
+    """⟨g, ⟨u, u'⟩ g'⟩ of the full layout, every product one of matrices."""
+    n1, n_outputs, n_blocks, n_positions, n_rows = g1.shape
+    n2 = g2.shape[0]
+    # Outputs last, so that what is summed over next lies together.
+    beside = jnp.transpose(g2, (0, 2, 3, 4, 1))
+    beside = beside.reshape(n2, n_blocks, n_positions, n_rows * n_outputs)
+    weights = jnp.transpose(operands, (3, 0, 1, 2, 4))
+    weights = weights.reshape(n2, n_blocks, n1 * n_positions, n_positions)
+    with jax.default_matmul_precision("highest"):
+        moved = weights @ beside
+        moved = moved.reshape(n2, n_blocks, n1, n_positions * n_rows, n_outputs)
+        moved = jnp.moveaxis(moved, 1, 2).reshape(n2, n1, -1, n_outputs)
+        nested = g1.reshape(1, n1, n_outputs, -1) @ moved
+    return jnp.transpose(nested, (1, 2, 0, 3))
+
+
 def _leaf_plans(
     request: Request, factors: Factors, leaves: Sequence[Array]
 ) -> tuple[LeafPlan, ...]:
     plans = []
     shared: set[object] = set()
-    for leaf, groups, factored in zip(
-        leaves, factors.groups, factors.factored, strict=True
-    ):
+    for leaf, groups, form in zip(leaves, factors.groups, factors.forms, strict=True):
         if groups is None:
-            numbers = math.prod(leaf.shape)
-            flops = 2 * request.contracted * numbers * request.formed
-            plans.append(LeafPlan("Jacobian", (), flops, None))
+            plans.append(through_jacobian(request, leaf))
             continue
-        joined = sum(factored_flops(request, g, g.taps in shared) for g in groups)
-        plain = sum(jacobian_flops(request, g) for g in groups)
-        if factored:
+        options = form_flops(request, groups, shared)
+        if form == FACTORED:
             shared.update(group.taps for group in groups)
         shape = tuple(
             (g.n_blocks, g.n_positions, g.n_rows, g.n_columns) for g in groups
         )
-        flops, other = (joined, plain) if factored else (plain, joined)
-        form = "factored" if factored else "assembled"
-        plans.append(LeafPlan(form, shape, flops, other))
+        plans.append(LeafPlan(form, shape, options))
     return tuple(plans)
 
 
@@ -189,18 +221,25 @@ def _cost(request: Request, factors: Factors, leaves: Sequence[Array]) -> Cost:
     kept = list(distinct(factors).values())
     plain = sum(
         math.prod(leaf.shape)
-        for leaf, factored in zip(leaves, factors.factored, strict=True)
-        if not factored
+        for leaf, form in zip(leaves, factors.forms, strict=True)
+        if form not in KEEPING
     )
-    example = n_outputs * plain + cotangents(kept) + operands(factors.joined)
+    example = n_outputs * plain + cotangents(kept) + operands(factors.kept)
     # What Jacobians are assembled of is not kept.
-    passing = [group for group in factors.known if group not in factors.joined]
+    passing = [group for group in factors.known if group not in factors.kept]
     work = cotangents(passing) + operands(passing)
     # The products of a set of taps live until its leaves have been joined.
-    joins = sum((request.pairs + 1) * positions(g) * g.n_positions for g in kept)
+    pairs = (request.pairs + 1) * sum(
+        positions(g) * g.n_positions
+        for g in {group.taps: group for group in factors.of({FACTORED})}.values()
+    )
+    pairs += sum(
+        positions(g) * (2 * g.n_positions + 2 * n_outputs * g.n_rows)
+        for g in factors.of({NESTED})
+    )
     kernels = len(leaves) if request.by_leaf else 1
     return Cost(
         example=example * itemsize,
         work=request.work + work * itemsize,
-        pair=((kernels + 2) * request.pairs + 2 * joins) * itemsize,
+        pair=((kernels + 2) * request.pairs + 2 * pairs) * itemsize,
     )

@@ -23,9 +23,9 @@ Features = Any
 """Arrays whose first axis is the example."""
 Kernels = tuple[Array, ...]
 
-CACHED: Final = 2**19
-"""Bytes of a block on a CPU: its sums over leaves should stay in the cache. Measured
-best, within noise, between half and twice this."""
+CACHED: Final = 2**21
+"""Bytes of work on a block on a CPU, which should stay in the cache. Measured best,
+within noise, between half and twice this."""
 
 
 class Cost(NamedTuple):
@@ -97,7 +97,7 @@ def plan_tiles(request: Request, cost: Cost) -> Tiling | None:
     kept = needed(1, 1, kept=True) <= bound and n_kept * cost.example <= bound // 2
     if kept:
         size = _largest(most, lambda n: needed(n, 1, kept=True) <= bound)
-        size = _balanced(request, min(size, _preferred(request)))
+        size = _balanced(request, min(size, _preferred(request, cost)))
         chunk = _largest(most, lambda n: needed(size, n, kept=True) <= bound)
     else:
         size = _largest(most, lambda n: needed(n, n, kept=False) <= bound)
@@ -130,11 +130,11 @@ def checked_tiling(method: str, request: Request, cost: Cost) -> Tiling:
     return tiling
 
 
-def _preferred(request: Request) -> int:
+def _preferred(request: Request, cost: Cost) -> int:
     """The tile that is fastest where memory is no matter."""
     if jax.default_backend() != "cpu":
         return max(request.n1, request.n2)  # one large product keeps a GPU busy
-    return max(1, math.isqrt(CACHED // (request.pairs * request.dtype.itemsize)))
+    return max(1, math.isqrt(CACHED // cost.pair))
 
 
 def _largest(most: int, fits: Callable[[int], bool]) -> int:

@@ -117,7 +117,7 @@ def test_bounds_of_the_test_above_cut_the_examples(method, key, monkeypatch):
 def test_symmetric_kernels_are_symmetric_to_the_last_bit(
     size, outputs, key, monkeypatch
 ):
-    monkeypatch.setattr(_tiles, "_preferred", lambda _: size)
+    monkeypatch.setattr(_tiles, "_preferred", lambda *_: size)
     model = nf.models.MLP(7, 3, 9, 2, key=key, dtype=jnp.float32)
     x = jax.random.normal(key, (10, 7), jnp.float32)
     kernel = nf.ntk(model, x, outputs=outputs, apply=lambda m, xi: m(xi))

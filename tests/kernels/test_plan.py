@@ -64,6 +64,28 @@ def test_plan_names_the_cheapest_method_that_fits(key):
     assert nf.kernels.plan(model, x, method="contraction").method == "contraction"
 
 
+def test_each_form_is_taken_where_it_needs_the_fewest_operations(key):
+    def form(positions, rows, columns, outputs, layout):
+        model = eqx.nn.Linear(columns, rows, use_bias=False, key=key)
+
+        def apply(model, x):
+            return jnp.sum(jnp.tanh(jax.vmap(model)(x)), axis=0)[:outputs]
+
+        x = jnp.ones((6, positions, columns))
+        plan = nf.kernels.plan(
+            model, x, apply=apply, outputs=layout, method="structured"
+        )
+        (leaf,) = plan.leaves.values()
+        assert leaf.flops == min(leaf.options.values())
+        return leaf.form
+
+    # Against a weight of R·C numbers: S² pairs of positions, S²·K² of them and outputs.
+    assert form(1, 40, 40, 5, "full") == "factored"
+    assert form(30, 100, 100, 10, "full") == "nested"
+    assert form(30, 100, 100, 10, "trace") == "factored"
+    assert form(300, 10, 10, 5, "full") == "assembled"
+
+
 def test_a_kernel_that_fits_no_tile_is_made_of_vector_products(key):
     normed = eqx.nn.WeightNorm(eqx.nn.Linear(40, 30, key=key))
     model, x = normed, jax.random.normal(key, (3, 40))

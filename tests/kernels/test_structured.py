@@ -21,13 +21,22 @@ from .modules import CASES, D, Formula, bent, convolve
 @pytest.fixture
 def factored(monkeypatch):
     """Leaves as small as these would mostly go through their Jacobian: forbid it."""
-    monkeypatch.setattr(_factors, "jacobian_flops", lambda *_: 10**30)
+    monkeypatch.setattr(_factors, "jacobian_flops", lambda *_: 1e30)
+    monkeypatch.setattr(_factors, "nested_flops", lambda *_: 1e30)
+
+
+@pytest.fixture
+def nested(monkeypatch):
+    """Every leaf whose uses are known is contracted from its operands outwards."""
+    monkeypatch.setattr(_factors, "jacobian_flops", lambda *_: 1e30)
+    monkeypatch.setattr(_factors, "factored_flops", lambda *_: 1e30)
 
 
 @pytest.fixture
 def assembled(monkeypatch):
-    """No leaf is contracted in factored form."""
-    monkeypatch.setattr(_factors, "factored_flops", lambda *_: 10**30)
+    """The Jacobian of every leaf is formed."""
+    monkeypatch.setattr(_factors, "factored_flops", lambda *_: 1e30)
+    monkeypatch.setattr(_factors, "nested_flops", lambda *_: 1e30)
 
 
 def kernel(model, x, x2=None, **options):
@@ -41,7 +50,7 @@ def distance(actual, expected, scale=None):
     )
 
 
-@pytest.mark.parametrize("form", ["factored", "assembled"])
+@pytest.mark.parametrize("form", ["factored", "nested", "assembled"])
 @pytest.mark.parametrize("name", CASES)
 def test_structured_matches_contraction(name, form, key, request):
     request.getfixturevalue(form)
@@ -224,7 +233,7 @@ def check_composition(blocks, seed):
 @given(COMPOSITIONS, st.integers(0, 1000))
 def test_structured_matches_contraction_on_compositions(blocks, seed):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_factors, "jacobian_flops", lambda *_: 10**30)
+        patch.setattr(_factors, "jacobian_flops", lambda *_: 1e30)
         check_composition(blocks, seed)
 
 
@@ -233,7 +242,7 @@ def test_structured_matches_contraction_on_compositions(blocks, seed):
 @given(COMPOSITIONS, st.integers(0, 1000))
 def test_structured_matches_contraction_on_many_compositions(blocks, seed):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_factors, "jacobian_flops", lambda *_: 10**30)
+        patch.setattr(_factors, "jacobian_flops", lambda *_: 1e30)
         check_composition(blocks, seed)
 
 
