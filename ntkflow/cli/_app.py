@@ -4,8 +4,11 @@ What is heavy is imported inside the commands, so that `ntkflow --help` answers 
 and float64 is switched on before the first array is made.
 """
 
+import os
+import shlex
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -29,6 +32,22 @@ def _fail(error: Exception) -> typer.Exit:
     return typer.Exit(2)
 
 
+def _interrupted(experiment: str, out: Path | None, settings: list[str]) -> NoReturn:
+    """Says how to go on with an interrupted run, and ends with status 130."""
+    command = ["ntkflow", "run", experiment]
+    command += [] if out is None else ["--out", str(out)]
+    command += [word for setting in settings for word in ("--set", setting)]
+    line = shlex.join([*command, "--resume"])
+    Console(stderr=True).print(
+        f"Interrupted. To go on: {line}", highlight=False, markup=False, soft_wrap=True
+    )
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not through Python's own end: it would take the device down under a computation
+    # that is still going on there, which crashes. Files are whole at every moment.
+    os._exit(130)
+
+
 def _escape(text: str) -> str:
     from rich.markup import escape
 
@@ -50,6 +69,15 @@ def run(
     ] = False,
 ) -> None:
     """Simulates an experiment and writes its results and a report."""
+    try:
+        _run(experiment, out, settings or [], resume=resume)
+    except KeyboardInterrupt:
+        _interrupted(experiment, out, settings or [])
+
+
+def _run(
+    experiment: str, out: Path | None, settings: list[str], *, resume: bool
+) -> None:
     from ..experiments import (
         load_builtin,
         override,
@@ -64,7 +92,7 @@ def run(
     console = Console()
     try:
         tables = read_toml(experiment) if is_file else load_builtin(experiment)
-        description = parse_experiment(override(tables, settings or []), experiment)
+        description = parse_experiment(override(tables, settings), experiment)
         _set_precision(description.precision)
         console.print(f"{description.title}. Results: {folder}", highlight=False)
         trajectory = run_experiment(description, folder, name=name, resume=resume)

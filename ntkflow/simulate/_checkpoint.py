@@ -1,9 +1,9 @@
 """A run on disk, readable at every moment: description, records, state.
 
 The store holds three kinds of parts. `run` is written once: what the run is.
-`records-…` are appended as save times are passed. `state-…` is replaced after each of
-them, so that a process killed between the two repeats one segment and writes the same
-records again.
+`records-…` are appended as save times are read. `state-…` is replaced after a segment
+whose save times are all read, so that a process killed before that integrates the
+segment again, and reads what it had not read.
 """
 
 import json
@@ -218,6 +218,7 @@ class Checkpoint:
         reason, stats, kept = Reason.RUNNING, {}, 0
         for solve in range(solves):
             name = f"state-{solve:02d}"
+            reason = Reason.RUNNING
             if name in self._store.names():
                 state, attrs = self._store.read(name)
                 stats = attrs["stats"]
@@ -225,6 +226,9 @@ class Checkpoint:
                 reason = worst(codes)
                 # The last solve's count is the run's: events end that one.
                 kept = max(kept, attrs["kept"]) if solve + 1 < solves else attrs["kept"]
+            if reason is Reason.RUNNING:
+                # Save times of the segment under way that are read already.
+                kept = max(kept, min(len(lane[solve]) for lane in records))
         return (
             assemble(description, arrays["ts"][:kept], arrays["once"], records),
             reason,

@@ -11,85 +11,24 @@ import numpy as np
 
 from .._progress import Progress
 from ..flows import OutputState, Packed
-from ..measures import AbstractMeasure
 from ..problem import Problem
-from ..storage import fingerprint, printed
+from ..storage import printed
 from ._checkpoint import Checkpoint, stack_params, worst
 from ._dataset import assemble, describe
 from ._dense import DenseOutput
 from ._events import AbstractEvent
-from ._integrate import Integration, Lanes, Segment, Tally, take
+from ._integrate import Integration, Segment, Tally, take
 from ._locate import locate
 from ._plan import PlannedSolve
 from ._reading import Reader, Record, Reference, compute_reference, read_record
 from ._reason import Reason
+from ._request import Request
 from ._solve import Solve
 from ._trajectory import Trajectory, final_attrs
 from ._work import Pace, work
 
 _CHECKPOINT_SECONDS = 1.0
 """A checkpoint costs milliseconds; more often than this it would show."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a simulation was asked for, checked and completed.
-
-    Attributes:
-        problem: The problem.
-        lanes: The model or models.
-        times: Save times.
-        planned: The solves, the measured one last.
-        measures: The measures.
-        costly: Costly stop conditions.
-        rtol: Relative tolerance.
-        atol: Absolute tolerance.
-        segment_steps: Steps a segment may attempt.
-        max_steps: Steps a solve may attempt.
-        dense: Whether to keep dense output.
-    """
-
-    problem: Problem
-    lanes: Lanes
-    times: np.ndarray
-    planned: list[PlannedSolve]
-    measures: tuple[AbstractMeasure, ...]
-    costly: tuple[AbstractEvent, ...]
-    rtol: float
-    atol: float
-    segment_steps: int
-    max_steps: int
-    dense: bool
-
-    @property
-    def digest(self) -> str:
-        """The fingerprint of everything that determines the numbers."""
-        solves = [planned.solve for planned in self.planned]
-        settings = (self.times, self.rtol, self.atol, self.dense)
-        parts = (self.problem, self.lanes, solves, self.measures, self.costly)
-        return fingerprint(*parts, settings)
-
-    def settings(self) -> dict[str, Any]:
-        """The settings, as they stand in the dataset's attributes."""
-        problem, planned = self.problem, self.planned
-        measured = [
-            p.solve.coupled.parameter_flows[0].name for p in planned if p.measured
-        ]
-        decay = problem.decay
-        return {
-            "time_scale": problem.time_scale,
-            "reduction": problem.reduction,
-            "loss": printed(problem.loss),
-            "decay": "none" if decay is None else printed(decay),
-            "model": printed(problem.model),
-            "dtype": str(problem.dtype),
-            "rtol": self.rtol,
-            "atol": self.atol,
-            "solver": work([(p, Tally.zeros(1)) for p in planned], 0)["solver"],
-            "controller": printed(planned[-1].solve.controller),
-            "measured_on": measured[0] if measured else "none",
-            "measures": ", ".join(type(m).__name__ for m in self.measures),
-        }
 
 
 @dataclass
@@ -102,11 +41,21 @@ class _Stop:
 
 @dataclass
 class _Lane:
-    """What the host keeps of one lane of one solve."""
+    """What the host keeps of one lane of one solve.
+
+    Attributes:
+        problem: The lane's problem.
+        reference: What its readings compare with.
+        records: One record a save time passed.
+        stored: Records that the checkpoint holds, of save times yet to pass too: a run
+            that ended while it read a segment need not read those again.
+        pending: The last of `records`, which the checkpoint does not hold yet.
+    """
 
     problem: Problem
     reference: Reference
-    records: list[Record]
+    records: list[Record] = field(default_factory=list)
+    stored: list[Record] = field(default_factory=list)
     pending: list[Record] = field(default_factory=list)
 
 
@@ -136,6 +85,7 @@ class Run:
         self._reads = 0
         self._t_reached = 0.0
         self._kept = len(request.times)
+        self._written = clock.perf_counter()
         self._dense = DenseOutput(request.problem) if request.dense else None
         self._solves = [self._open(planned) for planned in request.planned]
         once = self._once()
@@ -165,7 +115,7 @@ class Run:
         lanes = []
         for i in range(self._lanes):
             problem = request.lanes.lane(i)
-            lanes.append(_Lane(problem, compute_reference(reader, problem), []))
+            lanes.append(_Lane(problem, compute_reference(reader, problem)))
         return reader, lanes
 
     def _once(self) -> dict[str, np.ndarray]:
@@ -209,7 +159,7 @@ class Run:
     def _integrate(self, index: int) -> None:
         """Integrates one solve over its save times."""
         request = self._request
-        planned, (reader, lanes) = request.planned[index], self._solves[index]
+        planned, lanes = request.planned[index], self._solves[index][1]
         integration = Integration(
             planned.solve,
             request.lanes,
@@ -225,18 +175,16 @@ class Run:
         tally = integration.tally
         self._tallies.append((planned, tally))
         self._kept = int(tally.saved.max())
-        written = clock.perf_counter()
+        self._written = clock.perf_counter()
         pace = Pace(float(request.times[-1]))
         for segment in integration.segments():
             self._t_reached = float(segment.times.min())
-            previous = self._read(integration, reader, lanes, segment, previous)
+            previous = self._read(index, integration, segment, previous)
             if self._dense is not None:
                 self._dense.add_segment(self._t_reached, segment.interpolation)
             self._report(planned, integration, pace)
-            late = clock.perf_counter() - written > _CHECKPOINT_SECONDS
-            if late or not tally.running.any():
-                self._write(index, integration, lanes, previous)
-                written = clock.perf_counter()
+            if self._late() or not tally.running.any():
+                self._write(index, integration, previous)
 
     def _restore(
         self, index: int, integration: Integration, lanes: list[_Lane], previous: Any
@@ -244,6 +192,8 @@ class Run:
         """Puts a solve where its checkpoint left it."""
         if self._store is None:
             return previous
+        for i, lane in enumerate(lanes):
+            lane.stored = self._store.read_records(index, i)
         restored = self._store.read_state(index, integration.state)
         if restored is None:
             return previous
@@ -253,22 +203,21 @@ class Run:
         stopped = restored.stats
         self._stop = _Stop(stopped["stopped_by"], stopped["stopped_at"])
         for i, lane in enumerate(lanes):
-            lane.records = self._store.read_records(index, i)
-            del lane.records[int(restored.tally.saved[i]) :]
+            lane.records = lane.stored[: int(restored.tally.saved[i])]
         if restored.previous is None or not lanes[0].records:
             return previous
         return self._request.times[len(lanes[0].records) - 1], restored.previous
 
     def _read(
         self,
+        index: int,
         integration: Integration,
-        reader: Reader,
-        lanes: list[_Lane],
         segment: Segment,
         previous: tuple[float, Any],
     ) -> tuple[float, Any]:
         """Reads newly saved states; a costly condition may end the run here."""
         times = self._request.times
+        reader, lanes = self._solves[index]
         for i, lane in enumerate(lanes):
             constants = _lane_constants(integration, i)
             for j, state in enumerate(segment.saved[i]):
@@ -276,15 +225,11 @@ class Run:
                 self._line.update(
                     f"reading save time {at + 1} of {len(times)}, t = {times[at]:.3g}"
                 )
-                record = read_record(
-                    reader,
-                    lane.problem,
-                    constants,
-                    lane.reference,
-                    times[at],
-                    state,
+                stored = at < len(lane.stored)
+                record = lane.stored[at] if stored else read_record(
+                    reader, lane.problem, constants, lane.reference, times[at], state,
                     self._linearized(i, at),
-                )
+                )  # fmt: skip
                 self._reads += bool(reader.needs & {"kernel", "velocity"})
                 for e, event in enumerate(self._request.costly):
                     if reader.events and record[f"event/{e}"] <= 0:
@@ -301,8 +246,11 @@ class Run:
                         self._end(integration.tally, event, stop, at)
                         return previous
                 lane.records.append(record)
-                lane.pending.append(record)
+                if not stored:
+                    lane.pending.append(record)
                 previous = (float(times[at]), state)
+                if self._late():
+                    self._write_records(index)
         tally = integration.tally
         self._kept = int(tally.saved.max())
         if (tally.code == Reason.EVENT).any():
@@ -327,20 +275,25 @@ class Run:
                 return OutputState(train, None if test is None else jnp.asarray(test))
         return None
 
-    def _write(
-        self,
-        index: int,
-        integration: Integration,
-        lanes: list[_Lane],
-        previous: tuple[float, Any],
-    ) -> None:
+    def _late(self) -> bool:
+        return clock.perf_counter() - self._written > _CHECKPOINT_SECONDS
+
+    def _write_records(self, index: int) -> None:
+        self._written = clock.perf_counter()
         if self._store is None:
             return
-        for i, lane in enumerate(lanes):
+        for i, lane in enumerate(self._solves[index][1]):
             if lane.pending:
                 first = len(lane.records) - len(lane.pending)
                 self._store.write_records(index, i, first, lane.pending)
                 lane.pending = []
+
+    def _write(
+        self, index: int, integration: Integration, previous: tuple[float, Any]
+    ) -> None:
+        self._write_records(index)
+        if self._store is None:
+            return
         self._store.write_state(
             index,
             integration.state,

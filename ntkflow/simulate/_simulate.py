@@ -28,7 +28,8 @@ from ._plan import (
     default_flows,
     plan_solves,
 )
-from ._run import Request, Run
+from ._request import Request
+from ._run import Run
 from ._trajectory import Trajectory
 
 

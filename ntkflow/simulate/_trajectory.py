@@ -148,8 +148,8 @@ class Trajectory:
         checkpoint = Checkpoint(path)
         if checkpoint.exists():
             dataset, reason, stats, params = checkpoint.load()
-            if stats:
-                dataset = dataset.assign_attrs(final_attrs(reason, stats))
+            ended = final_attrs(reason, stats) if stats else {"reason": "running"}
+            dataset = dataset.assign_attrs(ended)
             return cls(dataset, reason, stats, params, skeleton)
         if not (path / ".zgroup").exists():
             raise ValueError(

@@ -1,3 +1,8 @@
+import shlex
+import signal
+import subprocess
+import sys
+
 import pytest
 from typer.testing import CliRunner
 
@@ -69,3 +74,29 @@ def test_wrong_calls_end_with_one_clear_error(arguments, message, tmp_path):
     assert done.exit_code == 2
     assert message in done.output.replace("\n", " ").replace(",", "")
     assert "Traceback" not in done.output
+
+
+def start(arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "ntkflow", *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_an_interrupted_run_says_how_to_go_on(tmp_path):
+    out = tmp_path / "out"
+    settings = [*QUICK, "--set", 'simulation.measures=["kernel_drift"]']
+    arguments = ["run", "digits", "--out", str(out), *settings]
+    with start(arguments) as process:
+        while "reading save time 1" not in process.stderr.readline():
+            assert process.poll() is None
+        # What reads a save time is being compiled now, which takes seconds.
+        process.send_signal(signal.SIGINT)
+        _, message = process.communicate(timeout=120)
+    assert process.returncode == 130, message
+    assert "Traceback" not in message
+    (said,) = [line for line in message.splitlines() if "To go on:" in line]
+    assert said.endswith(f" ntkflow {shlex.join([*arguments, '--resume'])}")
+    assert (out / "checkpoint" / "run.zarr.zip").exists()

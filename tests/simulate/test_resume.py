@@ -1,5 +1,6 @@
 """Segments, checkpoints and resumption change nothing."""
 
+import functools
 import os
 import random
 import signal
@@ -15,7 +16,8 @@ import xarray as xr
 
 from ntkflow import measures
 from ntkflow.flows import Gradient, Linearized, Residual, max_over_flows
-from ntkflow.simulate import Reason, Trajectory, log_times, simulate
+from ntkflow.simulate import Reason, Trajectory, _run, log_times, simulate
+from ntkflow.simulate._reading import read_record
 from tests.simulate.problems import tiny
 
 TIMES = log_times(1e-2, 4, 9)
@@ -80,6 +82,32 @@ def test_an_interrupted_run_resumes_bit_for_bit(whole, tmp_path):
     again = simulate(tiny(), TIMES, checkpoint=tmp_path, resume=True, **SETTINGS)
     assert_same(again.dataset, whole.dataset)
     assert again.stats["steps"] == whole.stats["steps"]
+
+
+def test_what_was_read_before_an_interruption_is_kept(whole, tmp_path, monkeypatch):
+    calls = []
+
+    def read_until(allowed, *given):
+        if len(calls) == allowed:
+            raise KeyboardInterrupt
+        calls.append(given)
+        return read_record(*given)
+
+    monkeypatch.setattr(_run, "_CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr(_run, "read_record", functools.partial(read_until, 4))
+    settings = SETTINGS | {"checkpoint": tmp_path}
+    with pytest.raises(KeyboardInterrupt):
+        simulate(tiny(), TIMES, **settings)  # in its first and only segment
+    kept = Trajectory.load(tmp_path)
+    assert kept.reason is Reason.RUNNING
+    assert_same(kept.dataset, whole.dataset.isel(time=slice(4)))
+
+    calls.clear()
+    monkeypatch.setattr(_run, "read_record", functools.partial(read_until, -1))
+    resumed = simulate(tiny(), TIMES, resume=True, **settings)
+    assert len(calls) == len(TIMES) - 4
+    assert_same(resumed.dataset, whole.dataset)
+    assert_same(Trajectory.load(tmp_path).dataset, whole.dataset)
 
 
 def test_another_run_in_the_directory_is_refused(tmp_path):

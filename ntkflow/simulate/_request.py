@@ -1,0 +1,75 @@
+"""What a simulation was asked for: checked, completed, and told apart from others."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..measures import AbstractMeasure
+from ..problem import Problem
+from ..storage import fingerprint, printed
+from ._events import AbstractEvent
+from ._integrate import Lanes, Tally
+from ._plan import PlannedSolve
+from ._work import work
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a simulation was asked for, checked and completed.
+
+    Attributes:
+        problem: The problem.
+        lanes: The model or models.
+        times: Save times.
+        planned: The solves, the measured one last.
+        measures: The measures.
+        costly: Costly stop conditions.
+        rtol: Relative tolerance.
+        atol: Absolute tolerance.
+        segment_steps: Steps a segment may attempt.
+        max_steps: Steps a solve may attempt.
+        dense: Whether to keep dense output.
+    """
+
+    problem: Problem
+    lanes: Lanes
+    times: np.ndarray
+    planned: list[PlannedSolve]
+    measures: tuple[AbstractMeasure, ...]
+    costly: tuple[AbstractEvent, ...]
+    rtol: float
+    atol: float
+    segment_steps: int
+    max_steps: int
+    dense: bool
+
+    @property
+    def digest(self) -> str:
+        """The fingerprint of everything that determines the numbers."""
+        solves = [planned.solve for planned in self.planned]
+        settings = (self.times, self.rtol, self.atol, self.dense)
+        parts = (self.problem, self.lanes, solves, self.measures, self.costly)
+        return fingerprint(*parts, settings)
+
+    def settings(self) -> dict[str, Any]:
+        """The settings, as they stand in the dataset's attributes."""
+        problem, planned = self.problem, self.planned
+        measured = [
+            p.solve.coupled.parameter_flows[0].name for p in planned if p.measured
+        ]
+        decay = problem.decay
+        return {
+            "time_scale": problem.time_scale,
+            "reduction": problem.reduction,
+            "loss": printed(problem.loss),
+            "decay": "none" if decay is None else printed(decay),
+            "model": printed(problem.model),
+            "dtype": str(problem.dtype),
+            "rtol": self.rtol,
+            "atol": self.atol,
+            "solver": work([(p, Tally.zeros(1)) for p in planned], 0)["solver"],
+            "controller": printed(planned[-1].solve.controller),
+            "measured_on": measured[0] if measured else "none",
+            "measures": ", ".join(type(m).__name__ for m in self.measures),
+        }
