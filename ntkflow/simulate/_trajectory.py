@@ -151,28 +151,40 @@ class Trajectory:
             ended = final_attrs(reason, stats) if stats else {"reason": "running"}
             dataset = dataset.assign_attrs(ended)
             return cls(dataset, reason, stats, params, skeleton)
-        if not (path / ".zgroup").exists():
+        if not _is_saved(path):
+            inside = [entry for entry in sorted(path.glob("*")) if _is_run(entry)]
+            hint = f" It holds a run in {inside[-1]}: load that." if inside else ""
             raise ValueError(
-                f"{path} holds no run: expected what Trajectory.save wrote, or the "
-                "checkpoint directory of a simulation."
+                f"{path.absolute()} holds no run: expected what Trajectory.save wrote, "
+                f"or the checkpoint directory of a simulation.{hint}"
             )
         try:
             dataset, run, params = _read_group(path)
-        # zarr warns of a member it cannot read, and leaves it out.
-        except (KeyError, OSError, ValueError, RuntimeError, Warning) as error:
+        except (KeyError, OSError, ValueError, RuntimeError) as error:
             raise ValueError(
                 f"The run at {path} cannot be read ({error}): a file of it is missing, "
-                "cut short or altered. Simulate again, or restore the directory."
+                "cut short or altered, or does not belong there. Restore the "
+                "directory, or simulate again."
             ) from error
         return cls(dataset, Reason(run["reason"]), run["stats"], params, skeleton)
+
+
+def _is_saved(path: Path) -> bool:
+    return (path / ".zgroup").exists()
+
+
+def _is_run(path: Path) -> bool:
+    return _is_saved(path) or Checkpoint(path).exists()
 
 
 def _read_group(
     path: Path,
 ) -> tuple[xr.Dataset, dict[str, Any], dict[str, np.ndarray]]:
-    """Dataset, run and parameters of a zarr group; any warning is an error."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    """Dataset, run and parameters of a zarr group."""
+    # Collected, not raised where they occur: that is within tasks of zarr's own, which
+    # would be left pending.
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         with xr.open_zarr(
             path, consolidated=False, zarr_format=_FORMAT, chunks=None
         ) as stored:
@@ -182,7 +194,16 @@ def _read_group(
         params = {
             name: np.asarray(group[f"leaf{i}"]) for i, name in enumerate(run["leaves"])
         }
+    _check_left_out(path, [str(warning.message) for warning in caught])
     return dataset, run, params
+
+
+def _check_left_out(path: Path, said: list[str]) -> None:
+    """Raises if zarr left out what may be a damaged array, of which it only warns."""
+    # Arrays are folders: a file beside them, such as a picture, is someone else's.
+    for folder in (entry.name for entry in path.iterdir() if entry.is_dir()):
+        if any(text.startswith(f"Object at {folder} is not") for text in said):
+            raise ValueError(f"{path / folder} is no array")
 
 
 def final_attrs(reason: Reason, stats: Mapping[str, Any]) -> dict[str, Any]:

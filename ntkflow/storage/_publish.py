@@ -98,8 +98,10 @@ def find_directory(path: str | Path) -> Path:
         system that cannot exchange two directories: then the old one, set aside.
     """
     path = Path(path)
+    if path.exists():
+        return path
     aside = _aside(path)
-    return aside if aside.exists() and not path.exists() else path
+    return aside if aside.exists() else path
 
 
 @contextlib.contextmanager

@@ -121,7 +121,14 @@ def test_a_saved_run_reads_back(tmp_path):
         _ = loaded.model
     again = Trajectory.load(tmp_path / "run", like=problem.model)
     np.testing.assert_array_equal(again.model(problem.x[0]), run.model(problem.x[0]))
+    (tmp_path / "run" / "report.html").write_text("someone's")
+    again = Trajectory.load(tmp_path / "run")
+    np.testing.assert_array_equal(run.dataset.f_train, again.dataset.f_train)
+    with pytest.raises(ValueError, match=f"a run in {tmp_path / 'run'}: load that"):
+        Trajectory.load(tmp_path)
     (tmp_path / "run" / "f_train" / ".zarray").unlink()
+    with pytest.raises(ValueError, match="f_train is no array"):
+        Trajectory.load(tmp_path / "run")
     (tmp_path / "run" / "params" / "leaf0" / ".zarray").write_text("{")
     with pytest.raises(ValueError, match="cannot be read"):
         Trajectory.load(tmp_path / "run")

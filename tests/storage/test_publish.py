@@ -2,6 +2,7 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -148,6 +149,10 @@ def test_without_exchange_a_cut_replacement_is_found_and_mended(tmp_path, monkey
     assert find_directory(path) == path
     assert names(path) == ["four"]
     assert names(tmp_path) == ["d"]
+
+
+def test_the_current_directory_needs_no_name():
+    assert find_directory(".") == Path()
 
 
 def test_writers_side_by_side_do_not_take_each_other_for_dead(tmp_path):
