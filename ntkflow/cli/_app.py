@@ -28,7 +28,10 @@ Sets = Annotated[
 
 def _fail(error: Exception) -> typer.Exit:
     """Prints an error for a person and ends with status 2."""
-    Console(stderr=True).print(f"[red]Error:[/red] {_escape(str(error))}", style=None)
+    # Unwrapped, so that paths and commands can be copied.
+    Console(stderr=True).print(
+        f"[red]Error:[/red] {_escape(str(error))}", soft_wrap=True
+    )
     return typer.Exit(2)
 
 
@@ -79,10 +82,12 @@ def _run(
     experiment: str, out: Path | None, settings: list[str], *, resume: bool
 ) -> None:
     from ..experiments import (
+        check_directory,
         load_builtin,
         override,
         parse_experiment,
         read_toml,
+        report_path,
         run_experiment,
     )
 
@@ -94,18 +99,19 @@ def _run(
         tables = read_toml(experiment) if is_file else load_builtin(experiment)
         description = parse_experiment(override(tables, settings), experiment)
         _set_precision(description.precision)
+        check_directory(description, folder, resume=resume)
         console.print(f"{description.title}. Results: {folder}", highlight=False)
         trajectory = run_experiment(description, folder, name=name, resume=resume)
     except (ValueError, ModuleNotFoundError) as error:
         raise _fail(error) from error
     from ..plots import answers, report
 
-    page = folder / "report.html"
+    page = report_path(folder)
     report(trajectory, page, title=description.title)
     console.print()
     for sentence in answers(trajectory.dataset):
         console.print(f"• {_escape(sentence)}", highlight=False)
-    console.print(f"\nReport: {page.resolve()}", highlight=False, soft_wrap=True)
+    console.print(f"\nReport: {page}", highlight=False, soft_wrap=True)
     if trajectory.reason.failed:
         raise _fail(RuntimeError(trajectory.reason.message))
 
@@ -124,19 +130,21 @@ def list_experiments() -> None:
 
 @app.command("report")
 def rebuild_report(
-    folder: Annotated[Path, typer.Argument(help="Directory of a run.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Directory of a run, or a saved trajectory.")
+    ],
 ) -> None:
     """Builds the report again from saved results, of an unfinished run too."""
-    from ..experiments import load_results
+    from ..experiments import load_results, report_path
     from ..plots import report
 
     try:
         trajectory = load_results(folder)
     except ValueError as error:
         raise _fail(error) from error
-    page = folder / "report.html"
+    page = report_path(folder)
     report(trajectory, page)
-    Console().print(f"Report: {page.resolve()}", highlight=False, soft_wrap=True)
+    Console().print(f"Report: {page}", highlight=False, soft_wrap=True)
 
 
 @app.command()

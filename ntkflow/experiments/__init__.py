@@ -3,6 +3,11 @@
 from ._build import build_problem as build_problem
 from ._description import Experiment as Experiment
 from ._diagnose import diagnose as diagnose
+from ._directory import (
+    check_directory as check_directory,
+    load_results as load_results,
+    report_path as report_path,
+)
 from ._load import (
     load_experiment as load_experiment,
     override as override,
@@ -13,4 +18,4 @@ from ._registry import (
     builtin_names as builtin_names,
     load_builtin as load_builtin,
 )
-from ._run import load_results as load_results, run_experiment as run_experiment
+from ._run import run_experiment as run_experiment

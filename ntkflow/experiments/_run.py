@@ -6,11 +6,8 @@ from ..simulate import LossBelow, Trajectory, log_times, simulate
 from ..storage import write_text
 from ._build import build_flows, build_measures, build_problem
 from ._description import Experiment
+from ._directory import CHECKPOINT, DESCRIPTION, TRAJECTORY, check_directory
 from ._write import to_toml
-
-CHECKPOINT = "checkpoint"
-TRAJECTORY = "trajectory.zarr"
-DESCRIPTION = "experiment.toml"
 
 
 def run_experiment(
@@ -37,21 +34,15 @@ def run_experiment(
         The trajectory; a numerical failure is in its `reason`.
 
     Raises:
-        ValueError: If the directory holds another experiment, or something asked for
-            cannot be done.
-    """
+        ValueError: If the directory cannot take the run, or something asked for cannot
+            be done.
+    """  # ruff: ignore[docstring-extraneous-exception]
     out = Path(out)
-    description = to_toml(experiment)
-    known = out / DESCRIPTION
-    if known.exists() and known.read_text(encoding="utf-8") != description:
-        raise ValueError(
-            f"{out} holds another experiment, described in {known}. Choose another "
-            "directory with --out, or remove this one."
-        )
+    check_directory(experiment, out, resume=resume)
     simulation = experiment.simulation
     problem = build_problem(experiment)
     stop = simulation.stop_loss
-    write_text(known, description)
+    write_text(out / DESCRIPTION, to_toml(experiment))
     trajectory = simulate(
         problem,
         log_times(simulation.t_first, simulation.t_last, simulation.n_times),
@@ -70,22 +61,3 @@ def run_experiment(
     trajectory.dataset.attrs |= {"experiment": name, "title": experiment.title}
     trajectory.save(out / TRAJECTORY)
     return trajectory
-
-
-def load_results(out: str | Path) -> Trajectory:
-    """Reads the results of an experiment, finished or not.
-
-    Args:
-        out: The directory given to `run_experiment`, or any saved trajectory.
-
-    Returns:
-        The trajectory as far as it was saved.
-
-    Raises:
-        ValueError: If the directory holds no results.
-    """  # ruff: ignore[docstring-extraneous-exception]
-    out = Path(out)
-    for name in (TRAJECTORY, CHECKPOINT):
-        if (out / name).is_dir():
-            return Trajectory.load(out / name)
-    return Trajectory.load(out)

@@ -37,10 +37,15 @@ def test_run_prints_answers_and_writes_a_report(tmp_path):
     assert "•" in done.output
     page = (out / "report.html").read_text("utf-8")
     assert "<html" in page
-    (out / "report.html").unlink()
-    again = invoke("report", out)
-    assert again.exit_code == 0, again.output
-    assert (out / "report.html").exists()
+    for given in (out, out / "trajectory.zarr"):
+        (out / "report.html").unlink()
+        again = invoke("report", given)
+        assert again.exit_code == 0, again.output
+        assert (out / "report.html").exists()
+    twice = invoke("run", "digits", "--out", out, *QUICK)
+    assert twice.exit_code == 2
+    assert f"ntkflow report {out}" in twice.output
+    assert "Results:" not in twice.output
 
 
 def test_list_names_every_experiment():
@@ -65,10 +70,12 @@ def test_doctor_names_device_precision_and_speed():
         (["run", "digits", "--set", "model.widht=3"], "Did you mean 'width'"),
         (["run", "digits", "--set", "data.n_train=100000"], "1797"),
         (["report", "nowhere"], "holds no run"),
+        (["report", "."], "holds no run"),
+        (["run", "digits", "--out", __file__], "is a file"),
     ],
 )
 def test_wrong_calls_end_with_one_clear_error(arguments, message, tmp_path):
-    if arguments[0] == "run":
+    if arguments[0] == "run" and "--out" not in arguments:
         arguments += ["--out", tmp_path / "out"]
     done = invoke(*arguments)
     assert done.exit_code == 2

@@ -1,8 +1,11 @@
+import shutil
+
 import numpy as np
 import pytest
 
 from ntkflow.experiments import (
     Experiment,
+    _run,
     build_problem,
     builtin_names,
     load_builtin,
@@ -10,6 +13,7 @@ from ntkflow.experiments import (
     load_results,
     override,
     parse_experiment,
+    report_path,
     run_experiment,
 )
 from ntkflow.experiments._write import to_toml
@@ -120,5 +124,39 @@ def test_a_run_leaves_its_description_checkpoint_and_results(tmp_path):
     other = Experiment.model_validate(override(QUICK, ["model.width=9"]))
     with pytest.raises(ValueError, match="holds another experiment"):
         run_experiment(other, tmp_path, progress=False)
+    with pytest.raises(ValueError, match="ntkflow report"):
+        run_experiment(description, tmp_path, progress=False)
+    shutil.rmtree(tmp_path / "trajectory.zarr")
     with pytest.raises(ValueError, match="--resume"):
         run_experiment(description, tmp_path, progress=False)
+
+
+def test_a_directory_is_refused_before_anything_is_built(tmp_path, monkeypatch):
+    monkeypatch.setattr(_run, "build_problem", lambda _: pytest.fail("was built"))
+    description = Experiment.model_validate(QUICK)
+    (tmp_path / "file").touch()
+    for out, message in (("file", "is a file"), ("file/x", "cannot be made")):
+        with pytest.raises(ValueError, match=message):
+            run_experiment(description, tmp_path / out)
+    (tmp_path / "trajectory.zarr").mkdir()
+    (tmp_path / "experiment.toml").write_text(to_toml(description))
+    with pytest.raises(ValueError, match="It has no report"):
+        run_experiment(description, tmp_path)
+    (tmp_path / "report.html").touch()
+    with pytest.raises(ValueError, match=r"Its report is .*report\.html; .*--out"):
+        run_experiment(description, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("run", "run/report.html"),
+        ("run/trajectory.zarr", "run/report.html"),
+        ("run/checkpoint", "run/report.html"),
+        ("saved.zarr", "saved-report.html"),
+    ],
+)
+def test_reports_are_written_beside_stores(tmp_path, given, expected):
+    for name in ("run/trajectory.zarr", "run/checkpoint", "saved.zarr"):
+        (tmp_path / name).mkdir(parents=True)
+    assert report_path(tmp_path / given) == tmp_path / expected
