@@ -59,7 +59,7 @@ class Progress:
         if self._live is not None:
             self._live.stop()
         elif self._enabled and self._last:
-            self._console.print(self._last, highlight=False)
+            self.say(self._last)
 
     def say(self, line: str) -> None:
         """Prints a line that stays.
@@ -68,7 +68,7 @@ class Progress:
             line: The line.
         """
         if self._enabled:
-            self._console.print(line, highlight=False)
+            self._console.print(line, highlight=False, soft_wrap=True)
 
     def update(self, line: str) -> None:
         """Replaces the line of progress.
@@ -77,11 +77,12 @@ class Progress:
             line: The new line.
         """
         if self._live is not None:
-            self._live.update(Text(line))
+            # Cut at the edge: a line that wraps jumps up and down.
+            self._live.update(Text(line, no_wrap=True, overflow="ellipsis"))
         elif self._enabled:
             self._last = line
             now = time.monotonic()
             if now - self._printed >= _PLAIN_SECONDS:
                 self._printed = now
                 self._last = ""
-                self._console.print(line, highlight=False)
+                self.say(line)

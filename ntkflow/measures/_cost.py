@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .._progress import duration
 from ..kernels import default_max_bytes, ntk, ntk_velocity
 from ..problem import Problem
 from ._base import AbstractMeasure
@@ -112,8 +113,8 @@ def check_affordable(
         else "no kernel"
     )
     return (
-        f"Measures: {memory}, about {_duration(cost.seconds)} a save time and "
-        f"{_duration(n_save_times * cost.seconds)} for {n_save_times} on one CPU core."
+        f"Measures: {memory}; {_duration(cost.seconds)} a save time, "
+        f"{_duration(n_save_times * cost.seconds)} for {n_save_times}, on one CPU core."
     )
 
 
@@ -159,4 +160,4 @@ def _bytes(count: int) -> str:
 def _duration(seconds: float) -> str:
     if seconds < 1:
         return "less than a second"
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+    return f"about {duration(seconds)}"

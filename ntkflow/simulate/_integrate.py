@@ -210,7 +210,9 @@ class Integration:
         tally = self.tally
         index = tally.saved[:, None] + np.arange(self._width)[None, :]
         window = self._ts[np.minimum(index, len(self._ts) - 1)]
-        budget = np.minimum(self.segment_steps, self.max_steps - tally.steps)
+        # The first segment compiles: it is one step, so that the second tells the pace.
+        steps = np.where(tally.steps == 0, 1, self.segment_steps)
+        budget = np.minimum(steps, self.max_steps - tally.steps)
         # A lane that has ended is given no save time but the last and no step at all.
         budget = np.where(tally.running, budget, 0).astype(np.int32)
         if self.lanes.number is None:

@@ -19,16 +19,19 @@ from ._dense import DenseOutput
 from ._events import AbstractEvent
 from ._integrate import Integration, Segment, Tally, take
 from ._locate import locate
+from ._pace import Pace
 from ._plan import PlannedSolve
 from ._reading import Reader, Record, Reference, compute_reference, read_record
 from ._reason import Reason
 from ._request import Request
 from ._solve import Solve
 from ._trajectory import Trajectory, final_attrs
-from ._work import Pace, work
+from ._work import work
 
 _CHECKPOINT_SECONDS = 1.0
 """A checkpoint costs milliseconds; more often than this it would show."""
+
+_COMPILING = "compiling, once; about 20 s"
 
 
 @dataclass
@@ -85,7 +88,9 @@ class Run:
         self._reads = 0
         self._t_reached = 0.0
         self._kept = len(request.times)
-        self._written = clock.perf_counter()
+        self._began = self._written = clock.perf_counter()
+        self._seconds_before = 0.0
+        self._line.update(_COMPILING)
         self._dense = DenseOutput(request.problem) if request.dense else None
         self._solves = [self._open(planned) for planned in request.planned]
         once = self._once()
@@ -160,6 +165,7 @@ class Run:
         """Integrates one solve over its save times."""
         request = self._request
         planned, lanes = request.planned[index], self._solves[index][1]
+        self._line.update(_COMPILING)
         integration = Integration(
             planned.solve,
             request.lanes,
@@ -176,10 +182,12 @@ class Run:
         self._tallies.append((planned, tally))
         self._kept = int(tally.saved.max())
         self._written = clock.perf_counter()
-        pace = Pace(float(request.times[-1]))
+        readings, done = len(lanes) * len(request.times), int(tally.saved.sum())
+        pace = Pace(float(request.times[-1]), readings, done)
         for segment in integration.segments():
             self._t_reached = float(segment.times.min())
-            previous = self._read(index, integration, segment, previous)
+            pace.advance(self._t_reached, tally.seconds)
+            previous = self._read(index, integration, segment, previous, pace)
             if self._dense is not None:
                 self._dense.add_segment(self._t_reached, segment.interpolation)
             self._report(planned, integration, pace)
@@ -200,6 +208,7 @@ class Run:
         integration.state, integration.tally = restored.state, restored.tally
         integration.allow_more_steps()
         self._reads = restored.stats["kernel_builds"]
+        self._seconds_before = restored.stats["seconds_total"]
         stopped = restored.stats
         self._stop = _Stop(stopped["stopped_by"], stopped["stopped_at"])
         for i, lane in enumerate(lanes):
@@ -214,6 +223,7 @@ class Run:
         integration: Integration,
         segment: Segment,
         previous: tuple[float, Any],
+        pace: Pace,
     ) -> tuple[float, Any]:
         """Reads newly saved states; a costly condition may end the run here."""
         times = self._request.times
@@ -222,10 +232,9 @@ class Run:
             constants = _lane_constants(integration, i)
             for j, state in enumerate(segment.saved[i]):
                 at = int(segment.first[i]) + j
-                self._line.update(
-                    f"reading save time {at + 1} of {len(times)}, t = {times[at]:.3g}"
-                )
-                stored = at < len(lane.stored)
+                left = ", compiling first" if pace.compiles else pace.left()
+                self._line.update(f"reading save time {at + 1} of {len(times)}{left}")
+                stored, began = at < len(lane.stored), clock.perf_counter()
                 record = lane.stored[at] if stored else read_record(
                     reader, lane.problem, constants, lane.reference, times[at], state,
                     self._linearized(i, at),
@@ -246,8 +255,11 @@ class Run:
                         self._end(integration.tally, event, stop, at)
                         return previous
                 lane.records.append(record)
-                if not stored:
+                if stored:
+                    pace.skip()
+                else:
                     lane.pending.append(record)
+                    pace.read(clock.perf_counter() - began)
                 previous = (float(times[at]), state)
                 if self._late():
                     self._write_records(index)
@@ -307,6 +319,7 @@ class Run:
         stats = work(self._tallies, self._reads)
         return {
             **stats,
+            "seconds_total": self._seconds_before + clock.perf_counter() - self._began,
             "t_reached": self._t_reached,
             "stopped_by": self._stop.by,
             "stopped_at": self._stop.at,
@@ -320,10 +333,8 @@ class Run:
             now, first = _losses(
                 planned.solve, self._request.problem, integration.state.y
             )
-            loss = f" · loss {float(now):.3g} ({float(now / first):.2%} of its start)"
-        names = ", ".join(_with_outputs(planned))
-        saves = len(self._request.times)
-        line = pace.line(names, self._t_reached, integration.tally, loss, saves)
+            loss = f" · loss {float(100 * now / first):.3g} % of its start"
+        line = pace.line(integration.tally, loss, len(self._request.times))
         self._line.update(line)
 
 

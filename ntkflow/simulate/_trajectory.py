@@ -32,7 +32,8 @@ class Trajectory:
         dataset: Everything read off it, with named dimensions, units and settings.
         reason: Why integration ended, in ntkflow's words.
         stats: Work done: steps, rejected, evaluations, gradients, hvps, jacobians,
-            kernel_builds, factorizations, seconds, solver.
+            kernel_builds, factorizations, solver; `seconds_integrating`, and
+            `seconds_total`, which has compiling and reading in it.
         params: The measured flow's trained leaves at the save times, by name.
     """
 
@@ -219,4 +220,5 @@ def final_attrs(reason: Reason, stats: Mapping[str, Any]) -> dict[str, Any]:
     attrs = {"reason": reason.name.lower(), "t_reached": stats["t_reached"]}
     if stats["stopped_by"]:
         attrs |= {key: stats[key] for key in ("stopped_by", "stopped_at")}
-    return attrs | {"seconds": stats["seconds"], "steps": stats["steps"]}
+    work = ("seconds_integrating", "seconds_total", "steps")
+    return attrs | {key: stats[key] for key in work}

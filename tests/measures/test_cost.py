@@ -95,3 +95,4 @@ def test_announcement_names_the_matrix_and_the_time():
     said = check_affordable([KernelDrift(), Spectrum(None)], make_problem(), 50)
     assert f"[{SIZE}, {SIZE}]" in said
     assert "for 50" in said
+    assert "about less" not in said

@@ -1,0 +1,59 @@
+"""What a run tells the person who waits."""
+
+import numpy as np
+import pytest
+
+from ntkflow import measures
+from ntkflow._progress import duration
+from ntkflow.flows import Gradient, Residual
+from ntkflow.simulate import log_times, simulate
+from ntkflow.simulate._integrate import Tally
+from ntkflow.simulate._pace import Pace
+from tests.simulate.problems import tiny
+
+
+@pytest.fixture
+def pace():
+    """After compiling, one unit of time took 2 s to integrate, and a reading 3 s."""
+    pace = Pace(end=10.0, readings=20, done=0)
+    pace.advance(0.1, 30.0)
+    pace.read(40.0)
+    assert pace.left() == ""
+    pace.advance(4.1, 38.0)
+    assert pace.left() == ""
+    pace.read(3.0)
+    return pace
+
+
+def test_time_left_counts_both_works_and_no_compiling(pace):
+    assert pace.left() == f" · about {duration(5.9 * 2 + 18 * 3)} left"
+    pace.skip()
+    assert pace.left() == f" · about {duration(5.9 * 2 + 17 * 3)} left"
+
+
+def test_the_line_fits_a_narrow_terminal(pace):
+    tally = Tally.zeros(1)
+    tally.steps[:], tally.saved[:] = 123_456, 2
+    line = pace.line(tally, " · loss 3.54 % of its start", 20)
+    assert line.startswith("t = 4.1 of 10 · loss 3.54 % of its start · 123456 steps")
+    assert len(line) < 100
+
+
+def test_every_stage_is_told_from_the_start(capsys, monkeypatch):
+    monkeypatch.setattr("ntkflow._progress._PLAIN_SECONDS", 0.0)
+    run = simulate(
+        tiny(),
+        log_times(1e-2, 4, 9),
+        flows=[Gradient(), Residual("evolving")],
+        measures=[measures.KernelDrift()],
+        segment_steps=5,
+    )
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith("Measures: ")
+    assert said[1] == "compiling, once; about 20 s"
+    assert "reading save time 1 of 9, compiling first" in said
+    assert any(line.startswith("reading save time 8") for line in said)
+    assert "9 of 9 saved" in said[-1]
+    whole = run.stats["seconds_total"]
+    assert np.isfinite(whole)
+    assert whole > run.stats["seconds_integrating"]
