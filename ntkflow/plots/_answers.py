@@ -7,7 +7,13 @@ median over seeds of that number.
 import xarray as xr
 
 from ._answers_kernel import say_directions, say_motion
-from ._answers_picture import gap_in_short, largest_gap, say_picture, say_trust
+from ._answers_picture import (
+    gap_in_short,
+    largest_gap,
+    last_gap_to_remaining,
+    say_picture,
+    say_trust,
+)
 from ._answers_training import say_training
 from ._numbers import last, middle, peak
 from ._read import Run, dataset_of, has, read
@@ -85,16 +91,28 @@ def _say_regime(dataset: xr.Dataset) -> list[str]:
     if not has(dataset, "kernel_drift"):
         return []
     drift = middle(peak(read(dataset, "kernel_drift")))
-    gap = largest_gap(dataset)
-    if not known(drift, gap):
+    gaps = {split: largest_gap(dataset, split) for split in ("train", "test")}
+    if not known(drift, gaps["train"]):
         return []
+    # Not "at least": a gap that is unknown is no gap worth a word.
+    wrong = [name for name, gap in gaps.items() if gap >= _LAZY]
+    fine = [name for name, gap in gaps.items() if gap < _LAZY]
     rule = f"By the rule of thumb that calls changes under {percent(_LAZY)} small"
-    if max(drift, gap) < _LAZY:
+    if drift < _LAZY and not wrong:
         verdict = "this is lazy training: the constant kernel describes it"
-    elif min(drift, gap) >= _LAZY:
-        verdict = "this is not lazy training: the kernel moved, and it mattered"
-    elif drift >= _LAZY:
-        verdict = "the kernel moved, but that mattered little for the training outputs"
+    elif not wrong:
+        verdict = f"the kernel moved, but that mattered little for {_outputs(fine)}"
+    elif drift < _LAZY:
+        verdict = f"the kernel hardly moved, yet that mattered for {_outputs(wrong)}"
     else:
-        verdict = "the kernel hardly moved, yet that mattered for the training outputs"
+        verdict = "this is not lazy training: the kernel moved, and it mattered for "
+        verdict += _outputs(wrong)
+        verdict += f", if little for {_outputs(fine)}" if fine else ""
+    if last_gap_to_remaining(dataset) >= _LAZY and "train" in fine:
+        verdict += "; it also mattered for what the network had yet to learn at the end"
     return [f"{rule}, {verdict}."]
+
+
+def _outputs(splits: list[str]) -> str:
+    words = {"train": "training", "test": "test"}
+    return f"the {' and '.join(words[split] for split in splits)} outputs"

@@ -4,6 +4,7 @@ import numpy as np
 import xarray as xr
 
 from ._answers_training import measured_flow
+from ._course import course
 from ._numbers import (
     first,
     first_time,
@@ -15,8 +16,8 @@ from ._numbers import (
     peak_time,
     value_at,
 )
-from ._read import Series, has, median, quantiles, read, times_of
-from ._words import known, moved, number, ordinal, percent, share
+from ._read import has, median, quantiles, read, times_of
+from ._words import known, number, ordinal, percent, share
 
 _NOTICEABLE = 0.05
 """A peak above the end by less than this part is not worth a clause."""
@@ -78,7 +79,10 @@ def _say_drift(dataset: xr.Dataset) -> list[str]:
     )
     halves = half_time(drift, times)
     half = middle(halves)
-    if np.isfinite(drift).sum(axis=1).max() > 1 and end > _STILL:
+    several = np.isfinite(drift).sum(axis=1).max() > 1 and end > _STILL
+    if several and (halves == last_time(drift, times)).all():
+        text += "; more than half of that in the last interval between save times"
+    elif several:
         at_once = (halves <= first_time(drift, times)).all()
         by = "the first save time, " if at_once else ""
         text += f"; half of that by {by}t = {number(half)}"
@@ -152,7 +156,7 @@ def _say_alignment(dataset: xr.Dataset) -> list[str]:
         return []
     curves = read(dataset, present[0])
     start, end = middle(first(curves)), middle(last(curves))
-    change = moved(start, end)
+    times = times_of(dataset)
     verdict = "It kept its angle to the targets"
     if 0 < abs(end - start) < _SLIGHT:
         verdict = "It hardly turned to or from the targets"
@@ -160,15 +164,9 @@ def _say_alignment(dataset: xr.Dataset) -> list[str]:
         verdict = (
             "It turned " + ("towards" if end > start else "away from") + " the targets"
         )
-    text = f"{verdict}: {names[present[0]]} (between 0 and 1) {change}"
-    top = middle(peak(curves))
-    if top > max(start, end) + _NOTICEABLE:
-        when = number(middle(peak_time(curves, times_of(dataset))))
-        text += f", after a peak of {number(top)} at t = {when}"
+    text = f"{verdict}: {names[present[0]]} (between 0 and 1) {course(curves, times)}"
     for name in present[1:]:
-        other = read(dataset, name)
-        went = moved(middle(first(other)), middle(last(other)))
-        text += f"; {names[name]} {went}"
+        text += f"; {names[name]} {course(read(dataset, name), times)}"
     return [f"{text}."]
 
 
@@ -181,15 +179,12 @@ def _say_spectrum(dataset: xr.Dataset) -> list[str]:
     real = start > _NEGLIGIBLE * np.abs(start[:1])
     growth = np.divide(end, start, out=np.full_like(end, np.nan), where=real)
     factors = median(growth.T)
-    text = f"The largest eigenvalue of the kernel {_went(values)}"
-    if known(factors[0]) and not _went(values).startswith("stayed"):
-        text += f", to {number(float(factors[0]))} times its first value"
+    went = course(values[:, :, 0], times_of(dataset))
+    text = f"The largest eigenvalue of the kernel {went}"
+    factor = number(float(factors[0]))
+    if known(factors[0]) and factor != "1" and "after" not in went:
+        text += f", to {factor} times its first value"
     return [f"{text}.", *_say_growth(factors)]
-
-
-def _went(values: Series) -> str:
-    top = values[:, :, 0]
-    return moved(middle(first(top)), middle(last(top)))
 
 
 def _say_growth(factors: np.ndarray) -> list[str]:
@@ -198,10 +193,10 @@ def _say_growth(factors: np.ndarray) -> list[str]:
         return []
     lowest, highest = float(np.nanmin(factors)), float(np.nanmax(factors))
     if lowest > 1 - _STEADY and highest < 1 + _STEADY:
-        kept = f"stayed within {percent(_STEADY)} of their first values"
-        return [f"The {count} largest all {kept}."]
+        kept = f"within {percent(_STEADY)} of their first values"
+        return [f"At the end the {count} largest are all {kept}."]
     text = (
-        f"The {count} largest each changed to between {number(lowest)} and "
+        f"At the end the {count} largest are between {number(lowest)} and "
         f"{number(highest)} times their first values"
     )
     if highest > 1 + _NOTICEABLE:
@@ -214,11 +209,10 @@ def _say_rank(dataset: xr.Dataset) -> list[str]:
         return []
     rank = read(dataset, "effective_rank")
     start, end = middle(first(rank)), middle(last(rank))
-    change = moved(start, end)
     meaning = ""
-    if not change.startswith("stayed"):
+    if number(start) != number(end):
         meaning = f": {'fewer' if end < start else 'more'} directions carry it"
-    return [f"Its effective rank {change}{meaning}."]
+    return [f"Its effective rank {course(rank, times_of(dataset))}{meaning}."]
 
 
 def _say_layers(dataset: xr.Dataset) -> list[str]:

@@ -4,10 +4,18 @@ import numpy as np
 import xarray as xr
 
 from ._answers_training import measured_flow
-from ._gap import NETWORK, compared_flows, output_gap, scale_in_words
+from ._gap import (
+    NETWORK,
+    compared_flows,
+    gap_to_remaining,
+    gap_to_targets,
+    has_residual,
+    output_gap,
+    scale_in_words,
+)
 from ._numbers import last, last_time, middle, peak, peak_time
-from ._read import flows_of, has, read, times_of
-from ._words import known, number, percent, share
+from ._read import Series, flows_of, has, read, times_of
+from ._words import accuracy, known, number, share
 
 _CONSTANT = {
     "residual_frozen": "the residual equation with the constant kernel",
@@ -30,11 +38,12 @@ def constant_flow(dataset: xr.Dataset) -> str | None:
     return next((flow for flow in _CONSTANT if flow in compared), None)
 
 
-def largest_gap(dataset: xr.Dataset) -> float:
+def largest_gap(dataset: xr.Dataset, split: str = "train") -> float:
     """The largest error of the constant-kernel picture.
 
     Args:
         dataset: The dataset.
+        split: `"train"` or `"test"`.
 
     Returns:
         The peak of `output_gap`; NaN if unknown.
@@ -42,7 +51,24 @@ def largest_gap(dataset: xr.Dataset) -> float:
     flow = constant_flow(dataset)
     if dataset.sizes.get("time", 0) == 0 or flow is None:
         return float("nan")
-    return middle(peak(output_gap(dataset, flow)))
+    if not has(dataset, f"f_{split}", flow):
+        return float("nan")
+    return middle(peak(output_gap(dataset, flow, split=split)))
+
+
+def last_gap_to_remaining(dataset: xr.Dataset) -> float:
+    """The last error of the picture, in units of what the network has left to learn.
+
+    Args:
+        dataset: The dataset.
+
+    Returns:
+        The last of `gap_to_remaining`; NaN if unknown.
+    """
+    flow = constant_flow(dataset)
+    if dataset.sizes.get("time", 0) == 0 or flow is None or not has_residual(dataset):
+        return float("nan")
+    return middle(last(gap_to_remaining(dataset, flow)))
 
 
 def gap_in_short(dataset: xr.Dataset) -> str:
@@ -54,10 +80,16 @@ def gap_in_short(dataset: xr.Dataset) -> str:
     Returns:
         A clause; empty if unknown.
     """
-    top = largest_gap(dataset)
+    top, test = largest_gap(dataset), largest_gap(dataset, "test")
     if not known(top):
         return ""
-    return f"puts the outputs wrong by up to {share(top)} {scale_in_words(dataset)}"
+    text = f"puts the training outputs wrong by up to {share(top)} "
+    text += scale_in_words(dataset)
+    return (
+        f"{text}, the test outputs by up to {share(test)} theirs"
+        if known(test)
+        else text
+    )
 
 
 def say_picture(dataset: xr.Dataset) -> list[str]:
@@ -84,9 +116,39 @@ def say_picture(dataset: xr.Dataset) -> list[str]:
         f"{share(end)} it at t = {number(middle(last_time(gap, times)))}, the last "
         "save time of both (root mean squares)."
     ]
+    left = last_gap_to_remaining(dataset)
+    if known(left):
+        said.append(
+            f"This last error is {share(left)} what the network has yet to learn."
+        )
+    said += _say_test(dataset, flow)
     said += _say_ends(dataset, flow)
     said += _say_modes(dataset)
     return said
+
+
+def _say_test(dataset: xr.Dataset, flow: str) -> list[str]:
+    top = largest_gap(dataset, "test")
+    if not known(top):
+        return []
+    gap, times = output_gap(dataset, flow, split="test"), times_of(dataset)
+    targets = ""
+    if has_residual(dataset, "test"):
+        size = middle(peak(gap_to_targets(dataset, flow, "test")))
+        targets = f", {share(size)} the size of the targets"
+    when = middle(peak_time(gap, times))
+    grows = ", and still growing" if _grows(gap) else ""
+    return [
+        f"It misses the test outputs by up to {share(top)} {scale_in_words(dataset)} "
+        f"on the test set{targets}, at t = {number(when)}{grows}."
+    ]
+
+
+def _grows(gap: Series) -> bool:
+    """Whether a gap is largest where it ends, so that it would have gone on."""
+    end, top = middle(last(gap)), middle(peak(gap))
+    before = middle(last(gap[:, :-1])) if gap.shape[1] > 1 else end
+    return known(before) and before < end and end == top
 
 
 def _say_ends(dataset: xr.Dataset, flow: str) -> list[str]:
@@ -105,9 +167,10 @@ def _say_ends(dataset: xr.Dataset, flow: str) -> list[str]:
     ends = _common_ends(dataset, "accuracy_test", flow)
     if ends is not None:
         said.append(
-            f"test accuracy {percent(ends[0])} where the network has {percent(ends[1])}"
+            f"test accuracy {accuracy(ends[0])} where the network has "
+            f"{accuracy(ends[1])}"
         )
-    return [f"It ends at {'; '.join(said)}."] if said else []
+    return [f"The constant-kernel picture ends at {'; '.join(said)}."] if said else []
 
 
 def _common_ends(

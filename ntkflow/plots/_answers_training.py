@@ -6,7 +6,7 @@ from ..simulate import Reason
 from ._numbers import first, first_time, last, last_time, middle
 from ._read import flows_of, has, read, times_of
 from ._style import flow_style
-from ._words import known, number, percent, share
+from ._words import accuracy, known, number, share
 
 
 def measured_flow(dataset: xr.Dataset) -> str | None:
@@ -111,10 +111,11 @@ def _say_accuracy(dataset: xr.Dataset) -> list[str]:
         values = read(dataset, name, flow)
         end, start = middle(last(values)), middle(first(values))
         which = "training" if split == "train" else "test"
-        said.append(f"{percent(end)} of the {which} set ({percent(start)} at first)")
+        said.append(f"{accuracy(end)} of the {which} set ({accuracy(start)} at first)")
     if not said:
         return []
-    return [f"At the end it classifies correctly {' and '.join(said)}."]
+    name = flow_style(flow).label if flow is not None else ""
+    return [f"At the end the {name} classifies correctly {' and '.join(said)}."]
 
 
 def _say_momentum(dataset: xr.Dataset) -> list[str]:

@@ -4,7 +4,8 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
-from ._read import Series, flows_of, read
+from ._numbers import Curves
+from ._read import flows_of, read
 
 NETWORK = "gradient"
 """The flow that is the network itself, trained by gradient flow."""
@@ -28,8 +29,10 @@ def compared_flows(dataset: xr.Dataset) -> list[str]:
     return [name for name in flows if name not in _NOT_COMPARED]
 
 
-def output_gap(dataset: xr.Dataset, flow: str, other: str = NETWORK) -> Series:
-    """‖f_flow − f_other‖ over all training outputs, divided by `output_scale`.
+def output_gap(
+    dataset: xr.Dataset, flow: str, other: str = NETWORK, split: str = "train"
+) -> Curves:
+    """‖f_flow − f_other‖ over all outputs of a set, divided by `output_scale`.
 
     For the squared error it is ‖r_flow − r_other‖/‖r₀‖.
 
@@ -37,20 +40,52 @@ def output_gap(dataset: xr.Dataset, flow: str, other: str = NETWORK) -> Series:
         dataset: The dataset.
         flow: One flow.
         other: The flow it is compared with.
+        split: `"train"` or `"test"`.
 
     Returns:
         The gap, seed by seed at every save time; NaN where the scale vanishes.
 
     Verified by: tests/plots/test_gap.py::test_gap_matches_the_loop
     """
-    with np.errstate(over="ignore"):  # outputs of a diverging flow
-        difference = read(dataset, "f_train", flow) - read(dataset, "f_train", other)
-        norm = np.sqrt(np.sum(difference**2, axis=(2, 3)))
-    scale = output_scale(dataset, other)[:, None]
-    return np.divide(norm, scale, out=np.full_like(norm, np.nan), where=scale > 0)
+    scale = output_scale(dataset, other, split)[:, None]
+    return _ratio(_distance(dataset, flow, other, split), scale)
 
 
-def output_scale(dataset: xr.Dataset, flow: str = NETWORK) -> Float[np.ndarray, " S"]:
+def gap_to_targets(dataset: xr.Dataset, flow: str, split: str) -> Curves:
+    """‖f_flow − f_gradient‖/‖y‖ over all outputs of a set.
+
+    Args:
+        dataset: The dataset, with a residual.
+        flow: One flow.
+        split: `"train"` or `"test"`.
+
+    Returns:
+        The gap, seed by seed at every save time.
+    """
+    scale = np.linalg.norm(np.asarray(dataset[f"y_{split}"], float))
+    return _ratio(_distance(dataset, flow, NETWORK, split), np.full((1, 1), scale))
+
+
+def gap_to_remaining(dataset: xr.Dataset, flow: str) -> Curves:
+    """‖f_flow − f_gradient‖/‖r_gradient‖ at the same time, on the training set.
+
+    Args:
+        dataset: The dataset, with a residual.
+        flow: One flow.
+
+    Returns:
+        The gap in units of what the network has left to learn.
+
+    Verified by: tests/plots/test_gap.py::test_gap_to_what_is_left_matches_the_loop
+    """
+    y = np.asarray(dataset["y_train"], float)
+    left = _norm(read(dataset, "f_train", NETWORK) - y[None, None])
+    return _ratio(_distance(dataset, flow, NETWORK, "train"), left)
+
+
+def output_scale(
+    dataset: xr.Dataset, flow: str = NETWORK, split: str = "train"
+) -> Float[np.ndarray, " S"]:
     """What a gap is measured in: the residual's norm at the first save time.
 
     Only the squared error has targets that outputs can be subtracted from. For other
@@ -59,31 +94,33 @@ def output_scale(dataset: xr.Dataset, flow: str = NETWORK) -> Float[np.ndarray, 
     Args:
         dataset: The dataset.
         flow: The flow whose outputs are taken.
+        split: `"train"` or `"test"`.
 
     Returns:
         One norm a seed.
     """
-    f = read(dataset, "f_train", flow)
-    if has_residual(dataset):
-        y = np.asarray(dataset["y_train"], float)
-        return np.sqrt(np.sum((f[:, 0] - y[None]) ** 2, axis=(1, 2)))
-    with np.errstate(over="ignore"):
-        moved = np.sqrt(np.sum((f - f[:, :1]) ** 2, axis=(2, 3)))
+    f = read(dataset, f"f_{split}", flow)
+    if has_residual(dataset, split):
+        y = np.asarray(dataset[f"y_{split}"], float)
+        return _norm(f[:, :1] - y[None, None])[:, 0]
+    moved = _norm(f - f[:, :1])
     return np.max(np.where(np.isfinite(moved), moved, 0.0), axis=1)
 
 
-def has_residual(dataset: xr.Dataset) -> bool:
+def has_residual(dataset: xr.Dataset, split: str = "train") -> bool:
     """Whether outputs minus targets is what training reduces.
 
     Args:
         dataset: The dataset.
+        split: `"train"` or `"test"`.
 
     Returns:
         True for the squared error.
     """
     if not str(dataset.attrs.get("loss", "")).startswith("SquaredError"):
         return False
-    return "y_train" in dataset and dataset["y_train"].dims == ("example", "output")
+    name, example = f"y_{split}", {"train": "example", "test": "example_test"}[split]
+    return name in dataset and dataset[name].dims == (example, "output")
 
 
 def scale_in_words(dataset: xr.Dataset) -> str:
@@ -98,3 +135,17 @@ def scale_in_words(dataset: xr.Dataset) -> str:
     if has_residual(dataset):
         return "the initial residual"
     return "the largest change of the network's outputs"
+
+
+def _distance(dataset: xr.Dataset, flow: str, other: str, split: str) -> Curves:
+    name = f"f_{split}"
+    return _norm(read(dataset, name, flow) - read(dataset, name, other))
+
+
+def _norm(values: Float[np.ndarray, "S T n K"]) -> Curves:
+    with np.errstate(over="ignore"):  # outputs of a diverging flow
+        return np.sqrt(np.sum(values**2, axis=(2, 3)))
+
+
+def _ratio(norm: Curves, scale: Float[np.ndarray, "..."]) -> Curves:
+    return np.divide(norm, scale, out=np.full_like(norm, np.nan), where=scale > 0)

@@ -48,7 +48,7 @@ def kernel_drift(run: Run, ax: Axes | None = None) -> Axes:
     if "kernel_drift" in names:
         drift, times = read(dataset, "kernel_drift"), times_of(dataset)
         half = middle(half_time(drift, times))
-        if half > 0:
+        if 0 < half < times[-1]:
             there = np.interp(half, times, median(drift))
             label = f"half of that by t = {half:.3g}"
             ax.plot([half], [there], "o", color=color, label=label)

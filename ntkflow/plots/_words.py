@@ -47,6 +47,18 @@ def percent(x: float) -> str:
     return f"{p:.0f} %" if abs(p) >= _MANY or p == 0 else f"{p:.2g} %"
 
 
+def accuracy(x: float) -> str:
+    """A share of examples as a percentage to three digits, as tables give it.
+
+    Args:
+        x: The share.
+
+    Returns:
+        For instance `"92.5 %"`.
+    """
+    return f"{number(100 * x)} %"
+
+
 def ordinal(n: int) -> str:
     """The n-th.
 
@@ -59,21 +71,6 @@ def ordinal(n: int) -> str:
     endings = {1: "st", 2: "nd", 3: "rd"}
     ending = "th" if n % 100 in {11, 12, 13} else endings.get(n % 10, "th")
     return f"{n}{ending}"
-
-
-def moved(a: float, b: float) -> str:
-    """How a number went from one value to another.
-
-    Args:
-        a: Its first value.
-        b: Its last value.
-
-    Returns:
-        For instance `"rose from 1 to 2"`; `"stayed at 1"` where three digits agree.
-    """
-    if number(a) == number(b):
-        return f"stayed at {number(a)}"
-    return f"{'rose' if b > a else 'fell'} from {number(a)} to {number(b)}"
 
 
 def known(*numbers: float) -> bool:

@@ -7,6 +7,7 @@ import pytest
 import xarray as xr
 
 from ntkflow.plots import answers
+from ntkflow.plots._answers import headline
 from ntkflow.plots._words import number, percent, share
 from ntkflow.simulate import Reason
 
@@ -66,7 +67,7 @@ def test_numbers_in_the_answers_are_those_of_the_dataset():
     spectrum = dataset["spectrum"].values
     growth = spectrum[-1] / spectrum[0]
     find(said, "largest eigenvalue", f"to {growth[0]:.3g} times")
-    find(said, "The 4 largest", f"{growth.min():.3g} and {growth.max():.3g}", "4th")
+    find(said, "the 4 largest", f"{growth.min():.3g} and {growth.max():.3g}", "4th")
 
     rank = dataset["effective_rank"].values
     find(said, f"fell from {rank[0]:.3g} to {rank[-1]:.3g}", "fewer")
@@ -93,7 +94,19 @@ def test_numbers_of_the_constant_kernel_picture_are_those_of_the_dataset():
         said, f"training loss {own:.3g} per example where the network has {network:.3g}"
     )
     test = 100 * dataset["accuracy_test"].values[:, -1]
-    find(said, f"test accuracy {test[2]:.0f} % where the network has {test[0]:.0f} %")
+    find(said, f"test accuracy {test[2]:.3g} % where the network has {test[0]:.3g} %")
+    f, y = dataset["f_test"].values, dataset["y_test"].values
+    miss = np.linalg.norm((f[2] - f[0]).reshape(len(times), -1), axis=1)
+    find(
+        said,
+        "misses the test outputs",
+        f"by up to {percent(miss.max() / np.linalg.norm(f[0, 0] - y))} of the initial",
+        f"{percent(miss.max() / np.linalg.norm(y))} of the size of the targets",
+        f"at t = {times[miss.argmax()]:.3g}.",
+    )
+    f, y = dataset["f_train"].values[:, -1], dataset["y_train"].values
+    left = np.linalg.norm(f[2] - f[0]) / np.linalg.norm(f[0] - y)
+    find(said, f"last error is {share(left)} what the network has yet to learn")
 
     actual = dataset["mode_residual_initial"].values
     predicted = dataset["mode_residual_predicted"].values
@@ -124,20 +137,22 @@ def test_numbers_of_an_ensemble_are_medians():
         gap(dataset.isel(seed=i), "residual_frozen").max()
         for i in range(dataset.sizes["seed"])
     ]
-    find(said, "misses", percent(np.median(peaks)))
+    find(said, "misses the network's training", percent(np.median(peaks)))
 
 
 def test_regression_says_nothing_of_accuracy():
     said = answers(make_regression())
     assert none_with(said, "accuracy")
     assert none_with(said, "classifies")
-    find(said, "The constant-kernel picture")
+    find(said, "The constant-kernel picture", "misses")
 
 
 def test_other_losses_have_no_residual():
     said = answers(make_dataset(loss="CrossEntropy()"))
     assert none_with(said, "initial residual")
-    find(said, "misses", "the largest change of the network's outputs")
+    find(said, "misses the network's", "the largest change of the network's outputs")
+    assert none_with(said, "yet to learn")
+    assert none_with(said, "size of the targets")
 
 
 @pytest.mark.parametrize("missing", FLOWS)
@@ -210,7 +225,7 @@ def test_flows_that_end_early_are_compared_where_both_are():
     both = gap(dataset, "residual_frozen")[:12]
     find(
         said,
-        "misses",
+        "misses the network's training outputs",
         f"t = {dataset['time'].values[11]:.3g}, the last",
         share(both[-1]),
     )
@@ -228,7 +243,7 @@ def test_infinite_outputs_of_a_diverging_flow_are_left_out():
     assert not any(re.search(r"\b(inf|nan)\b", sentence) for sentence in said)
     find(
         said,
-        "misses",
+        "misses the network's training outputs",
         percent(gap(dataset.isel(time=slice(-2)), "residual_frozen").max()),
     )
 
@@ -254,7 +269,7 @@ def test_a_kernel_that_stands_still_is_said_to():
     said = answers(dataset)
     find(said, "did not move at all")
     find(said, "It kept its angle to the targets")
-    find(said, "stayed within 1 % of their first values")
+    find(said, "At the end the 4 largest are all within 1 % of their first values")
 
 
 def test_a_kernel_that_comes_back_is_said_to():
@@ -270,6 +285,45 @@ def test_turning_away_and_peaks_of_alignment_are_said():
     find(answers(dataset), "away from the targets", "fell from 0.5 to 0.2")
     dataset["alignment"].values[7] = 0.8
     find(answers(dataset), "a peak of 0.8")
+
+
+def test_what_comes_back_is_not_said_to_have_stayed():
+    dataset = make_dataset(bend=0.0)
+    dataset["spectrum"].values[9, 0] *= 0.8
+    low, when = dataset["spectrum"].values[9, 0], dataset["time"].values[9]
+    said = find(answers(dataset), "The largest eigenvalue")
+    assert f"began and ended at 10, after a low of {low:.3g} at t = {when:.3g}" in said
+    assert "times" not in said
+
+
+def test_half_of_the_motion_at_the_end_is_no_time():
+    dataset = make_dataset()
+    dataset["kernel_drift"].values[:-1] *= 1e-3
+    said = find(answers(dataset), "the kernel had moved")
+    assert "more than half of that in the last interval" in said
+    assert "half of that by" not in said
+
+
+def test_a_gap_that_grows_to_the_end_is_said_to():
+    dataset = make_dataset()
+    f = dataset["f_test"].values
+    f[2] = f[0] + np.linspace(0, 0.5, dataset.sizes["time"])[:, None, None]
+    find(answers(dataset), "misses the test outputs", "t = 100, and still growing")
+
+
+def test_the_verdict_looks_at_test_outputs_and_at_what_is_left():
+    dataset = make_dataset(bend=0.4)
+    f, y = dataset["f_test"].values, dataset["y_test"].values
+    f[2] = f[0] + 0.5
+    wrong = np.linalg.norm(f[2, 0] - f[0, 0]) / np.linalg.norm(f[0, 0] - y)
+    find(
+        answers(dataset),
+        "rule of thumb",
+        "mattered for the test outputs, if little for the training outputs",
+        "also mattered for what the network had yet to learn",
+    )
+    assert wrong >= 0.1
+    find([headline(dataset)], f"test outputs by up to {percent(wrong)} of theirs")
 
 
 def test_errors_beyond_the_solvers_are_not_excused():

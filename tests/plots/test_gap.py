@@ -5,7 +5,12 @@ import pytest
 from matplotlib.figure import Figure
 
 from ntkflow import plots
-from ntkflow.plots._gap import output_gap, output_scale, scale_in_words
+from ntkflow.plots._gap import (
+    gap_to_remaining,
+    output_gap,
+    output_scale,
+    scale_in_words,
+)
 
 from ..tolerances import roundoff
 from .datasets import FLOWS, NT, K, N, T, make_dataset, make_ensemble
@@ -30,6 +35,18 @@ def test_gap_matches_the_loop(flow):
     ax = plots.residual_gap(dataset, ax=Figure().add_subplot())
     drawn = ax.lines[FLOWS[1:].index(flow)].get_ydata()
     np.testing.assert_allclose(drawn, loop_gap(dataset, flow), rtol=roundoff(N * K))
+
+
+def test_gap_to_what_is_left_matches_the_loop():
+    dataset = make_dataset()
+    gap = gap_to_remaining(dataset, "linearized")[0]
+    f, y = dataset["f_train"], dataset["y_train"].values
+    for t in range(T):
+        network = f.sel(flow="gradient").values[t]
+        miss = np.linalg.norm(f.sel(flow="linearized").values[t] - network)
+        np.testing.assert_allclose(
+            gap[t], miss / np.linalg.norm(network - y), rtol=roundoff(2 * N * K)
+        )
 
 
 def test_gap_of_an_ensemble_is_taken_seed_by_seed():
