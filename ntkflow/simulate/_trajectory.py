@@ -44,6 +44,17 @@ class Trajectory:
     _model: Any = field(default=None, repr=False)
     _dense: DenseOutput | None = field(default=None, repr=False)
 
+    def __repr__(self) -> str:
+        flows, times = self.dataset["flow"].values, self.dataset["time"].values
+        saved = f"{len(times)} save times"
+        if len(times) > 0:
+            saved += f" from t = {times[0]:.3g} to {times[-1]:.3g}"
+        measures = self.dataset.attrs.get("measures") or "none"
+        return (
+            f"<Trajectory: flows {', '.join(flows)}; {saved}; measures {measures}; "
+            f"{self.reason.name.lower()}>"
+        )
+
     @property
     def result(self) -> dfx.RESULTS:
         """The nearest member of diffrax's own enumeration."""

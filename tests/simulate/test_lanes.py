@@ -110,6 +110,11 @@ def test_a_saved_run_reads_back(tmp_path):
         measures=[measures.KernelDrift()],
         **SETTINGS,
     )
+    assert repr(run) == (
+        "<Trajectory: flows gradient; "
+        f"{len(TIMES)} save times from t = {TIMES[0]:.3g} to {TIMES[-1]:.3g}; "
+        "measures KernelDrift; completed>"
+    )
     run.save(tmp_path / "run")
     loaded = Trajectory.load(tmp_path / "run")
     for name in run.dataset.variables:
