@@ -8,11 +8,14 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from markdown_it import MarkdownIt
+
+from ntkflow.experiments import parse_experiment
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -137,6 +140,13 @@ def test_python_of_the_page_runs(page: Path, tmp_path: Path):
     run([sys.executable, "-c", script], tmp_path, 300)
     written = re.findall(r'savefig\("([^"]+)"', script)
     assert set(written) == {path.name for path in tmp_path.iterdir()}
+
+
+@each_page
+def test_experiments_on_the_page_are_valid(page: Path):
+    for language, code in code_blocks(page.read_text("utf-8")):
+        if language == "toml":
+            parse_experiment(tomllib.loads(code), page.name)
 
 
 @each_page
