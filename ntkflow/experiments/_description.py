@@ -5,7 +5,9 @@ A description is plain data. It names things; `_build.py` makes them.
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from ..models import resolve_activation
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -82,6 +84,12 @@ class Model(_Table):
     antisymmetric: bool = False
     alpha: Positive = 1.0
     centered: bool = True
+
+    @field_validator("activation")
+    @classmethod
+    def _check_activation(cls, name: str) -> str:
+        resolve_activation(name)
+        return name
 
 
 class Training(_Table):

@@ -65,7 +65,8 @@ def parse_experiment(tables: Mapping[str, Any], source: str) -> Experiment:
     try:
         return Experiment.model_validate(tables)
     except ValidationError as error:
-        faults = "\n".join(f"  {_explain(fault)}" for fault in error.errors())
+        meant = [fault for fault in error.errors() if not _of_another_branch(fault)]
+        faults = "\n".join(f"  {_explain(fault)}" for fault in meant)
         raise ValueError(
             f"{source} does not describe an experiment:\n{faults}"
         ) from None
@@ -107,9 +108,21 @@ def override(tables: Mapping[str, Any], settings: Sequence[str]) -> dict[str, An
     return changed
 
 
+_INTERNAL = ("function-", "literal[", "tuple[")
+"""What pydantic puts into the path of a fault besides keys."""
+
+
+def _of_another_branch(fault: Any) -> bool:
+    """Whether a name or a list was held against the other of "a name or a list"."""
+    last, got = str(fault["loc"][-1] if fault["loc"] else ""), fault.get("input")
+    if last.startswith("literal["):
+        return isinstance(got, list | tuple)
+    return last.startswith("tuple[") and not isinstance(got, list | tuple)
+
+
 def _explain(fault: Any) -> str:
     """One fault in words."""
-    path = [str(key) for key in fault["loc"] if not str(key).startswith("function-")]
+    path = [str(key) for key in fault["loc"] if not str(key).startswith(_INTERNAL)]
     where = ".".join(path) or "the description"
     if fault["type"] == "extra_forbidden":
         names = _keys_at(path[:-1])
@@ -122,6 +135,8 @@ def _explain(fault: Any) -> str:
         )
     message = fault["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(got, Mapping | BaseModel) else f", got {got!r}"
+    if message.endswith("."):  # an error of ours, which says what it got
+        return f"{where}: {message}"
     return f"{where}: {message}{shown}."
 
 

@@ -1,7 +1,7 @@
 """Reading a dataset: one axis of seeds always, clear errors for what is missing."""
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import xarray as xr
@@ -49,7 +49,7 @@ _PROBLEM = {
 }
 
 
-def dataset_of(run: Run) -> xr.Dataset:
+def dataset_of(run: Any) -> xr.Dataset:
     """The dataset of a run.
 
     Args:
@@ -57,8 +57,18 @@ def dataset_of(run: Run) -> xr.Dataset:
 
     Returns:
         The dataset.
+
+    Raises:
+        ValueError: If it is neither.
     """
-    return run.dataset if isinstance(run, Trajectory) else run
+    if isinstance(run, Trajectory):
+        return run.dataset
+    if not isinstance(run, xr.Dataset):
+        raise ValueError(
+            f"Expected a run or its dataset, got {run!r}. A saved run is read with "
+            "nf.Trajectory.load(path)."
+        )
+    return run
 
 
 def has(dataset: xr.Dataset, name: str, flow: str | None = None) -> bool:

@@ -346,16 +346,33 @@ def _check_output(model: Any, x: Array) -> int:
     try:
         out = eqx.filter_eval_shape(model, x[0])
     except Exception as error:
+        remedy = "A model maps ONE example to [K]; Problem does the batching."
+        if "unbound axis name" in str(error):
+            remedy = (
+                "A layer such as BatchNorm computes with the whole batch, which a flow "
+                "has no place for: fix its statistics with "
+                "equinox.nn.inference_mode(model)."
+            )
         raise ValueError(
             f"The model cannot be called on one example of shape {list(x.shape[1:])} "
-            f"and dtype {x.dtype}: {error}\nA model maps ONE example to [K]; Problem "
-            "does the batching."
+            f"and dtype {x.dtype}: {error}\n{remedy}"
         ) from error
-    shape = getattr(out, "shape", None)
-    if shape is None or len(shape) != 1 or not jnp.issubdtype(out.dtype, jnp.floating):
+    must = (
+        "On one example the model must return a real vector of K outputs; for an input "
+        f"of shape {list(x.shape[1:])} it returned"
+    )
+    if not eqx.is_array(out) and not isinstance(out, jax.ShapeDtypeStruct):
         raise ValueError(
-            "On one example the model must return a real vector of K outputs; for an "
-            f"input of shape {list(x.shape[1:])} it returned {out}. Return shape [1] "
-            "for a single output."
+            f"{must} a {type(out).__name__}. Wrap it in a module that returns the "
+            "outputs alone."
         )
-    return shape[0]
+    if len(out.shape) != 1:
+        found = f"shape {list(out.shape)}" if out.shape else "a scalar"
+        remedy = "" if out.shape else " Return shape [1] for a single output."
+        raise ValueError(f"{must} {found}.{remedy}")
+    if not jnp.issubdtype(out.dtype, jnp.floating):
+        raise ValueError(
+            f"{must} {out.dtype}. Return real numbers: of a complex output, its real "
+            "and imaginary parts as two outputs."
+        )
+    return out.shape[0]

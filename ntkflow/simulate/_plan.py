@@ -18,6 +18,7 @@ from ..flows import (
     max_over_flows,
 )
 from ..measures import AbstractMeasure
+from ..problem import Problem
 from ._events import AbstractEvent
 from ._solve import Solve
 
@@ -227,6 +228,30 @@ def check_tolerances(rtol: float, atol: float, dtype: np.dtype) -> None:
             "it, or use float64 with jax.config.update('jax_enable_x64', True) and a "
             "float64 model."
         )
+
+
+def check_kinds(problem: Any, flows: Any, measures: Any) -> None:
+    """Refuses what is no problem, and a flow or a measure outside a list.
+
+    Args:
+        problem: The problem.
+        flows: The flows, or None.
+        measures: The measures, or None.
+
+    Raises:
+        ValueError: If one of them is of another kind.
+    """
+    if not isinstance(problem, Problem):
+        raise ValueError(
+            "simulate takes a problem, the model with its data and loss: "
+            f"nf.Problem(model, x, y). It got a {type(problem).__name__}."
+        )
+    for name, given, kind in (
+        ("flows", flows, AbstractFlow),
+        ("measures", measures, AbstractMeasure),
+    ):
+        if isinstance(given, kind):
+            raise ValueError(f"{name} must be a list: {name}=[{given!r}].")
 
 
 def check_times(ts: Any, dtype: np.dtype) -> np.ndarray:

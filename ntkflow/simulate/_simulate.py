@@ -22,6 +22,7 @@ from ..problem import Problem
 from ._events import AbstractEvent
 from ._integrate import Lanes
 from ._plan import (
+    check_kinds,
     check_times,
     check_tolerances,
     complete_flows,
@@ -139,6 +140,7 @@ def simulate(
     Verified by:
         tests/simulate/test_simulate.py::test_evolving_residual_equals_that_of_the_network
     """
+    check_kinds(problem, flows, measures)
     rtol, atol = float(rtol), float(atol)
     dt0 = None if dt0 is None else float(dt0)
     check_tolerances(rtol, atol, problem.dtype)

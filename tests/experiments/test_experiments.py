@@ -77,6 +77,8 @@ def test_set_overrides_single_entries():
         ({"model": {"width": 0}}, "model.width: .*greater than or equal to 1.*got 0"),
         ({"model": {"name": "mpl"}}, "model.name: got 'mpl'. Did you mean 'mlp'"),
         ({"simulation": {"flows": ["gradeint"]}}, "Did you mean 'gradient'"),
+        ({"simulation": {"measures": "defualt"}}, "Did you mean 'default'"),
+        ({"model": {"activation": "reluu"}}, "activation 'reluu'. Did you mean 'relu'"),
         ({"simulation": {"t_last": 1e-9}}, "t_first must be smaller"),
         ({"data": {"name": "file"}}, "path goes with"),
     ],
@@ -84,6 +86,17 @@ def test_set_overrides_single_entries():
 def test_faults_name_the_key_and_the_nearest_valid_one(tables, message):
     with pytest.raises(ValueError, match=message):
         parse_experiment(tables, "x.toml")
+
+
+def test_one_fault_is_told_once_and_in_our_words():
+    for wrong in (["Drift"], "Drift", 3):
+        with pytest.raises(ValueError) as caught:
+            parse_experiment({"simulation": {"measures": wrong}}, "x.toml")
+        _, fault = str(caught.value).splitlines()
+        assert fault.startswith("  simulation.measures")
+        assert "Literal" not in fault
+        assert "[" not in fault
+        assert repr("Drift" if wrong != 3 else 3) in fault
 
 
 def test_unreadable_files_are_named(tmp_path):

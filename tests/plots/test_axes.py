@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from ntkflow import plots
 from ntkflow.plots._panels import PANELS
+from ntkflow.plots._read import dataset_of
 from ntkflow.plots._style import flow_style
 
 from .datasets import FLOWS, make_dataset, make_ensemble, without_flows
@@ -93,6 +94,11 @@ def test_times_over_two_decades_are_drawn_logarithmically(times, scale, ax):
     plots.kernel_drift(make_dataset(times=times), ax=ax)
     assert ax.get_xscale() == scale
     ax.figure.draw_without_rendering()
+
+
+def test_a_path_is_no_run():
+    with pytest.raises(ValueError, match=r"got 'runs/digits'.*Trajectory\.load"):
+        dataset_of("runs/digits")
 
 
 def test_a_flow_has_the_same_color_everywhere():

@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -150,6 +152,31 @@ def test_a_model_of_a_batch_or_a_scalar_is_refused(data, key):
     scalar = eqx.nn.MLP(3, "scalar", 5, 1, key=key)
     with pytest.raises(ValueError, match=r"Return shape \[1\]"):
         Problem(scalar, x, y[:, :1])
+
+
+def test_outputs_of_other_kinds_are_refused_in_plain_words(data, key):
+    x, y = data
+    scalar = eqx.nn.MLP(3, "scalar", 5, 1, key=key)
+    two = eqx.nn.MLP(3, 2, 5, 1, key=key)
+    cases = {
+        "returned a scalar. Return shape": scalar,
+        "returned complex128. Return real": _Then(two, lambda f: jax.lax.complex(f, f)),
+        "returned a tuple. Wrap it": _Then(two, lambda f: (f, f)),
+        "returned shape .1, 2..$": _Then(two, lambda f: f[None]),
+        "inference_mode": _Then(two, lambda f: f - jax.lax.pmean(f, "batch")),
+    }
+    for message, model in cases.items():
+        with pytest.raises(ValueError, match=message) as caught:
+            Problem(model, x, y)
+        assert "ShapeDtypeStruct" not in str(caught.value)
+
+
+class _Then(eqx.Module):
+    network: eqx.nn.MLP
+    change: Callable
+
+    def __call__(self, x):
+        return self.change(self.network(x))
 
 
 def test_mixed_parameter_dtypes_are_refused(data, key):

@@ -15,6 +15,7 @@ from ntkflow.simulate import (
     log_times,
     simulate,
 )
+from ntkflow.simulate._plan import check_kinds
 from tests.simulate.problems import dense_kernel, tiny
 
 TIMES = log_times(1e-2, 5, 8)
@@ -112,6 +113,19 @@ def test_bad_input_is_refused_before_any_work(change, message):
     } | change
     with pytest.raises(ValueError, match=message):
         simulate(tiny(), **given)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ((tiny().model, None, None), r"nf\.Problem\(model, x, y\).*got a MLP"),
+        ((tiny(), Gradient(), None), r"flows must be a list: flows=\[Gradient\(\)\]"),
+        ((tiny(), None, measures.KernelDrift()), "measures must be a list"),
+    ],
+)
+def test_other_kinds_of_things_are_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        check_kinds(*given)
 
 
 def test_float32_tolerances_have_their_own_reach():
