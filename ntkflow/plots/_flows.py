@@ -17,7 +17,7 @@ from ._read import (
     read,
     require_any,
 )
-from ._style import draw, finish, flow_style, log_scale, make_axes
+from ._style import draw, finish, flow_style, from_zero, log_scale, make_axes
 
 _SPLITS = {"train": (3.0, "training set"), "test": (1.0, "test set")}
 """Width of the line and label of each set."""
@@ -123,7 +123,7 @@ def linearization_gap(run: Run, ax: Axes | None = None) -> Axes:
         width, label = _SPLITS["test" if name.endswith("_test") else "train"]
         draw(ax, dataset, read(dataset, name), color, lw=width, label=label)
     ylabel = "rms difference, relative to the rms target"
-    ax.set_ylim(bottom=0)
+    from_zero(ax)
     return finish(ax, dataset, "Gap to the linearized network", ylabel)
 
 

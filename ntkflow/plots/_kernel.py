@@ -9,6 +9,7 @@ from ._style import (
     draw,
     draw_one,
     finish,
+    from_zero,
     label_of,
     log_scale,
     make_axes,
@@ -44,7 +45,7 @@ def kernel_drift(run: Run, ax: Axes | None = None) -> Axes:
     for name in names:
         label, dashes = labels[name]
         draw(ax, dataset, read(dataset, name), color, label=label, ls=dashes, lw=2)
-    ax.set_ylim(bottom=0)
+    from_zero(ax)
     if "kernel_drift" in names:
         drift, times = read(dataset, "kernel_drift"), times_of(dataset)
         half = middle(half_time(drift, times))
@@ -90,7 +91,7 @@ def alignment(run: Run, ax: Axes | None = None) -> Axes:
     for name in names:
         label, dashes = styles[name]
         draw(ax, dataset, read(dataset, name), color, label=label, ls=dashes, lw=2)
-    ax.set_ylim(bottom=0)
+    from_zero(ax)
     ylabel = label_of(dataset, names[0])
     return finish(ax, dataset, "Alignment with the targets", ylabel)
 

@@ -5,15 +5,18 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from ._read import Run, dataset_of, median, read
-from ._style import draw, finish, label_of, make_axes, sequence_colors
+from ._style import draw, finish, label_of, log_scale, make_axes, sequence_colors
+
+_FLOOR = 1e-5
+"""What is left below this part of the most at the start is the solver's error."""
 
 
 def modes(run: Run, k: int = 5, ax: Axes | None = None) -> Axes:
-    """The residual along eigenvectors of the initial kernel; dashed: predicted.
+    """The residual's size along eigenvectors of the initial kernel; dashed: predicted.
 
-    Drawn are the modes with the largest components at the first save time. The
-    prediction is the exponential decay of the constant kernel; it exists for the
-    squared error without decay.
+    Drawn are the modes in which there is most to learn, those with the largest
+    components at the first save time. The prediction is the exponential decay of the
+    constant kernel; it exists for the squared error without decay.
 
     Args:
         run: A run or its dataset.
@@ -26,12 +29,12 @@ def modes(run: Run, k: int = 5, ax: Axes | None = None) -> Axes:
     Verified by: tests/plots/test_modes.py::test_largest_modes_are_drawn
     """
     dataset = dataset_of(run)
-    values = read(dataset, "mode_residual_initial")
+    values = np.abs(read(dataset, "mode_residual_initial"))
     predicted = None
     if "mode_residual_predicted" in dataset:
-        predicted = read(dataset, "mode_residual_predicted")
+        predicted = np.abs(read(dataset, "mode_residual_predicted"))
     ax = make_axes(ax)
-    start = np.abs(median(values)[0])
+    start = median(values)[0]
     chosen = np.sort(np.argsort(-start, kind="stable")[:k])
     handles = []
     for i, color in zip(chosen, sequence_colors(len(chosen)), strict=True):
@@ -43,7 +46,13 @@ def modes(run: Run, k: int = 5, ax: Axes | None = None) -> Axes:
     if predicted is not None:
         label = "constant kernel"
         handles.append(Line2D([], [], color="gray", lw=1.2, ls="dashed", label=label))
-    ylabel = label_of(dataset, "mode_residual_initial")
+    drawn = values[:, :, chosen]
+    log_scale(ax, drawn)
+    if ax.get_yscale() == "log":
+        # Not by the prediction, which falls to nothing.
+        most = np.nanmax(drawn)
+        ax.set_ylim(max(_FLOOR * most, drawn[drawn > 0].min() / 2), 2 * most)
+    ylabel = f"size of the {label_of(dataset, 'mode_residual_initial')}"
     finish(ax, dataset, "What is left to learn, mode by mode", ylabel)
     ax.legend(handles=handles, frameon=False, fontsize="small")
     return ax

@@ -103,8 +103,9 @@ PANELS = (
         "modes",
         _modes.modes,
         ("mode_residual_initial",),
-        "Each color is one eigenvector of the initial kernel; a solid line away from "
-        "its dashed one was not learned as the constant kernel predicts.",
+        "Each color is one eigenvector of the initial kernel, of those with most to "
+        "learn at the start; a solid line away from its dashed one was not learned as "
+        "the constant kernel predicts.",
     ),
     Panel(
         "effective_rank",

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 
 from ._numbers import last
 from ._read import Run, dataset_of, has, median, read
-from ._style import draw, finish, make_axes, measured_color, sequence_colors
+from ._style import draw, finish, from_zero, make_axes, measured_color, sequence_colors
 
 _NAMED = 6
 """More arrays than this are drawn in gray without a name."""
@@ -37,6 +37,6 @@ def parameter_distance(run: Run, ax: Axes | None = None) -> Axes:
         draw(ax, dataset, values[:, :, i], "gray", lw=0.8)
     for i, color in zip(named, sequence_colors(len(named)), strict=True):
         draw(ax, dataset, values[:, :, i], color, lw=1.5, label=names[i])
-    ax.set_ylim(bottom=0)
+    from_zero(ax)
     ylabel = "distance from the initial parameters"
     return finish(ax, dataset, "How far the parameters moved", ylabel)

@@ -31,7 +31,7 @@ from ._svg import color_rules, to_svg
 from ._words import number
 
 _SIZE = (6.2, 4.0)
-_MARGINS = {"left": 0.155, "right": 0.98, "bottom": 0.135, "top": 0.9}
+_MARGINS = {"left": 0.17, "right": 0.98, "bottom": 0.135, "top": 0.9}
 """Wide enough for two lines of label; finding the least margins would take longer than
 all the rest of the report."""
 

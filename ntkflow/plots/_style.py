@@ -1,5 +1,6 @@
 """How everything is drawn: a color for each flow, bands over seeds, axes of time."""
 
+import math
 import textwrap
 from typing import Any, NamedTuple
 
@@ -17,6 +18,11 @@ from ._read import Run, Series, dataset_of, median, quantiles, read, times_of
 _DECADES = 2
 """Times that span more than this are drawn on a logarithmic axis."""
 
+_PLAIN = (1e-4, 1e5)
+"""Axes within these are labeled without powers."""
+
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_HEADROOM = 1.05
 _BAND = (0.1, 0.9)
 _LABEL_WIDTH = 34
 
@@ -149,6 +155,16 @@ def finish(ax: Axes, dataset: xr.Dataset, title: str, ylabel: str) -> Axes:
     return ax
 
 
+def from_zero(ax: Axes) -> None:
+    """Makes the vertical axis begin at zero and end a little above what is drawn.
+
+    Args:
+        ax: The axes.
+    """
+    top = float(ax.dataLim.ymax)
+    ax.set_ylim(0, _HEADROOM * top if np.isfinite(top) and top > 0 else None)
+
+
 def log_scale(ax: Axes, *families: Float[np.ndarray, "..."]) -> None:
     """Makes the vertical axis logarithmic, if anything drawn is positive.
 
@@ -162,13 +178,22 @@ def log_scale(ax: Axes, *families: Float[np.ndarray, "..."]) -> None:
 
 
 def _write_numbers_plainly(axis: Axis) -> None:
-    # 0.01 is read faster than a power, and drawn much faster than a formula. Within one
-    # decade ticks between powers are labeled too.
+    # 0.01 is read faster than a power, where a whole axis can be written so. Letters
+    # are drawn much faster than a formula. Within one decade ticks between powers are
+    # labeled too.
+    def at(value: float, _: int | None) -> str:
+        low, high = axis.get_view_interval()
+        exponent = round(math.log10(value))
+        plain = _PLAIN[0] <= low and high <= _PLAIN[1]
+        if plain or not math.isclose(value, 10.0**exponent):
+            return f"{value:g}"
+        return f"10{str(exponent).translate(_SUPERSCRIPT)}"
+
     def between(value: float, _: int | None) -> str:
         low, high = axis.get_view_interval()
         return f"{value:g}" if high < 10 * low else ""
 
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_major_formatter(FuncFormatter(at))
     axis.set_minor_formatter(FuncFormatter(between))
 
 
@@ -207,5 +232,5 @@ def draw_one(run: Run, name: str, title: str, ax: Axes | None, *, log: bool) -> 
     if log:
         log_scale(ax, values)
     else:
-        ax.set_ylim(bottom=0)
+        from_zero(ax)
     return finish(ax, dataset, title, label_of(dataset, name))

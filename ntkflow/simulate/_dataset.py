@@ -182,7 +182,7 @@ def _stack(lanes: list[np.ndarray], ensemble: bool) -> np.ndarray:
 def _with_coords(
     dataset: xr.Dataset, times: np.ndarray, description: Mapping[str, Any]
 ) -> xr.Dataset:
-    time_attrs = {"long_name": "training time", "units": "step x learning rate"}
+    time_attrs = {"long_name": "training time", "units": "step × learning rate"}
     coords: dict[str, Any] = {
         "time": ("time", times, time_attrs),
         "flow": np.asarray(description["flows"]),

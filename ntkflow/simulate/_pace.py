@@ -82,6 +82,6 @@ class Pace:
         t = 0.0 if self._segment is None else self._segment[0]
         steps, saved = int(np.max(tally.steps)), int(np.min(tally.saved))
         return (
-            f"t = {t:.3g} of {self._end:.3g}{loss} · {steps} steps · "
+            f"t = {t:.3g} of {self._end:.3g}{loss} · steps {steps} · "
             f"{saved} of {saves} saved{self.left()}"
         )

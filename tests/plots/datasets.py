@@ -9,7 +9,7 @@ T, N, NT, K, M = 24, 6, 5, 3, 4
 FLOWS = ("gradient", "residual_evolving", "residual_frozen", "linearized")
 LAYERS = ("layers[0].weight", "layers[0].bias", "layers[1].weight")
 LAWS = ("layers[0] to layers[1]", "layers[1] to layers[2]")
-TIME = {"long_name": "training time", "units": "step x learning rate"}
+TIME = {"long_name": "training time", "units": "step × learning rate"}
 ATTRS: dict[str, Any] = {
     "time_scale": 1.0,
     "reduction": "sum",

@@ -31,7 +31,7 @@ def test_given_axes_are_returned_with_titles_and_lines(panel, make, ax):
     assert ax.lines
     assert ax.get_title()
     assert ax.get_ylabel()
-    assert ax.get_xlabel() == "training time (step x learning rate)"
+    assert ax.get_xlabel() == "training time (step × learning rate)"
 
 
 @each_panel
@@ -94,6 +94,26 @@ def test_times_over_two_decades_are_drawn_logarithmically(times, scale, ax):
     plots.kernel_drift(make_dataset(times=times), ax=ax)
     assert ax.get_xscale() == scale
     ax.figure.draw_without_rendering()
+
+
+@pytest.mark.parametrize("name", ["alignment", "effective_rank"])
+def test_a_flat_curve_has_room_above_it(name, ax):
+    dataset = make_dataset(bend=1e-3)
+    getattr(plots, name)(dataset, ax=ax)
+    top = float(dataset[name].max())
+    np.testing.assert_allclose(ax.get_ylim(), [0, 1.05 * top])
+
+
+@pytest.mark.parametrize(
+    ("low", "expected"),
+    [(1e-3, ["0.001", "0.01", "0.1", "1"]), (1e-6, ["10⁻⁶", "10⁻⁵", "10⁻⁴", "10⁻³"])],
+)
+def test_one_axis_has_one_kind_of_labels(low, expected, ax):
+    dataset = make_dataset()
+    dataset["energy_defect"].values[:] = np.geomspace(low, 1.0, len(dataset["time"]))
+    plots.energy_defect(dataset, ax=ax)
+    label = ax.yaxis.get_major_formatter()
+    assert [label(low * 10.0**i, i) for i in range(4)] == expected
 
 
 def test_a_path_is_no_run():

@@ -17,12 +17,16 @@ def test_largest_modes_are_drawn(k, chosen):
     for i in chosen:
         actual, predicted = next(lines), next(lines)
         assert actual.get_label() == f"mode {i + 1}"
-        expected = dataset["mode_residual_initial"][:, i]
+        expected = np.abs(dataset["mode_residual_initial"][:, i])
         np.testing.assert_array_equal(actual.get_ydata(), expected)
-        expected = dataset["mode_residual_predicted"][:, i]
+        expected = np.abs(dataset["mode_residual_predicted"][:, i])
         np.testing.assert_array_equal(predicted.get_ydata(), expected)
         assert predicted.get_color() is actual.get_color()
     assert next(lines, None) is None
+    assert ax.get_yscale() == "log"
+    low, high = ax.get_ylim()
+    most = float(dataset["mode_residual_initial"][:, chosen].max())
+    assert 1e-5 * most <= low < most < high < 3 * most
 
 
 def test_other_losses_have_no_prediction():

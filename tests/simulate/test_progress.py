@@ -35,7 +35,7 @@ def test_the_line_fits_a_narrow_terminal(pace):
     tally = Tally.zeros(1)
     tally.steps[:], tally.saved[:] = 123_456, 2
     line = pace.line(tally, " · loss 3.54 % of its start", 20)
-    assert line.startswith("t = 4.1 of 10 · loss 3.54 % of its start · 123456 steps")
+    assert line.startswith("t = 4.1 of 10 · loss 3.54 % of its start · steps 123456")
     assert len(line) < 100
 
 
