@@ -53,6 +53,8 @@ def test_every_stage_is_told_from_the_start(capsys, monkeypatch):
     assert said[1] == "compiling, once; about 20 s"
     assert "reading save time 1 of 9, compiling first" in said
     assert any(line.startswith("reading save time 8") for line in said)
+    # The segment that compiles is one step; its pace would say nothing.
+    assert " · steps 1 · " in next(line for line in said if line.startswith("t = "))
     assert "9 of 9 saved" in said[-1]
     whole = run.stats["seconds_total"]
     assert np.isfinite(whole)
