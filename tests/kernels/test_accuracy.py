@@ -14,13 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings, strategies as st
+from hypothesis import HealthCheck, Phase, example, given, settings, strategies as st
 
 import ntkflow as nf
 from ntkflow.kernels import _factors
 
 from ..tolerances import roundoff
-from .networks import TRAITS, Case, build, cases
+from .networks import TRAITS, Block, Case, build, cases
 
 FORMULAS = {"full": "akp,blp->akbl", "diagonal": "akp,bkp->abk", "trace": "akp,bkp->ab"}
 # The cost of one form of the structured method; a prohibitive one leaves the other.
@@ -30,6 +30,11 @@ QUICK: dict[str, Any] = {
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": True,
 }
+BRANCHES = (
+    Block("branch", (("inside", True),)),
+    Block("dense", (("side", "left"), ("activation", "swish")), shared=True),
+    Block("branch", (("inside", False),)),
+)
 FAMILY = settings(
     deadline=None,
     derandomize=True,
@@ -104,7 +109,8 @@ def check_both(case: Case) -> None:
     assert distance(wide, exact) <= 1e-13
 
 
-@settings(FAMILY, max_examples=6)
+@settings(FAMILY, max_examples=5)
+@example(Case(BRANCHES, False, 3, "trace", "auto", 1))
 @given(st.sampled_from(TRAITS).flatmap(cases))
 def test_kernels_are_as_accurate_as_plain_products(case):
     check_both(case)
