@@ -1,15 +1,15 @@
 """Eigenvalues and leading eigenvectors of a kernel, dense or by restarted Lanczos."""
 
 import math
-from collections.abc import Callable
 from typing import Final, NamedTuple, cast
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import lineax as lx
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from matfree import decomp
+
+from ntkflow.kernels._action import Action, Dense, Kernel, action_of, as_square
 
 DENSE: Final = 512
 """Size up to which a dense eigendecomposition is no slower than Lanczos."""
@@ -17,12 +17,8 @@ DENSE: Final = 512
 CYCLES: Final = 40
 """Restarts before Lanczos is given up."""
 
-Apply = Callable[[Float[Array, "n m"]], Float[Array, "n m"]]
 
-
-def eigenvalues(
-    kernel: Float[Array, "N K N K"] | Float[Array, "n n"],
-) -> Float[Array, " M"]:
+def eigenvalues(kernel: Dense) -> Float[Array, " M"]:
     """All eigenvalues of a symmetric kernel, by a dense solve.
 
     Args:
@@ -37,7 +33,7 @@ def eigenvalues(
 
 
 def top_eigenpairs(
-    kernel: Float[Array, "N K N K"] | Float[Array, "n n"] | lx.AbstractLinearOperator,
+    kernel: Kernel,
     k: int,
     *,
     key: PRNGKeyArray,
@@ -69,25 +65,15 @@ def top_eigenpairs(
 
     Verified by: tests/kernels/test_spectrum.py::test_top_eigenpairs_match_numpy
     """
-    if isinstance(kernel, lx.AbstractLinearOperator):
-        if not lx.is_symmetric(kernel):
-            raise ValueError(
-                "top_eigenpairs needs a symmetric operator. Tag it with "
-                "lineax.symmetric_tag if it is one."
-            )
-        size, dtype = kernel.in_size(), kernel.in_structure().dtype
-    else:
-        kernel = as_square(kernel)
-        size, dtype = kernel.shape[0], kernel.dtype
-    if not 1 <= k <= size:
-        raise ValueError(f"k must be between 1 and the size {size}, got {k}.")
+    action = action_of(kernel)
+    if not 1 <= k <= action.size:
+        raise ValueError(f"k must be between 1 and the size {action.size}, got {k}.")
     with jax.default_matmul_precision("highest"):
-        if size <= DENSE or 4 * k > size:
-            matrix = kernel if isinstance(kernel, Array) else kernel.as_matrix()
-            return _dense(matrix, k)
-        state = _lanczos(_apply(kernel), size, k, dtype, key)
-        if isinstance(kernel, Array):
-            return _or_dense(kernel, state)
+        if action.size <= DENSE or 4 * k > action.size:
+            return _dense(action.as_matrix(), k)
+        state = _lanczos(action, k, key)
+        if action.dense:
+            return _or_dense(action.as_matrix(), state)
         values = eqx.error_if(
             state.values,
             ~state.settled,
@@ -95,31 +81,6 @@ def top_eigenpairs(
             "spectrum is too flat. Ask for fewer, or give the kernel as a matrix.",
         )
         return values, state.vectors
-
-
-def as_square(
-    kernel: Float[Array, "N K N K"] | Float[Array, "n n"],
-) -> Float[Array, "NK NK"]:
-    """A kernel as a matrix over flattened (example, output).
-
-    Args:
-        kernel: A full kernel or a matrix.
-
-    Returns:
-        The matrix.
-
-    Raises:
-        ValueError: The shape is neither [N, K, N, K] nor [n, n].
-    """
-    shape = kernel.shape
-    half = len(shape) // 2
-    if len(shape) not in {2, 4} or shape[:half] != shape[half:]:
-        raise ValueError(
-            f"Expected a full kernel [N, K, N, K] or a matrix [n, n], got {shape}. A "
-            "diagonal kernel has one matrix an output: kernel[:, :, k]."
-        )
-    size = math.prod(shape[:half])
-    return kernel.reshape(size, size)
 
 
 class _State(NamedTuple):
@@ -164,19 +125,9 @@ def _or_dense(
     return values, vectors
 
 
-def _apply(kernel: Float[Array, "n n"] | lx.AbstractLinearOperator) -> Apply:
-    if isinstance(kernel, Array):
-        return lambda block: kernel @ block
-    shape = kernel.in_structure().shape
-    linear = lx.linearise(kernel)
-    return jax.vmap(
-        lambda v: jnp.ravel(linear.mv(v.reshape(shape))), in_axes=1, out_axes=1
-    )
-
-
-def _lanczos(
-    apply: Apply, size: int, k: int, dtype: jnp.dtype, key: PRNGKeyArray
-) -> _State:
+def _lanczos(action: Action, k: int, key: PRNGKeyArray) -> _State:
+    size, dtype = action.size, action.dtype
+    apply = jax.vmap(action.apply, in_axes=1, out_axes=1)
     # Wide enough that the flat spectra of kernels converge in one cycle.
     n_vectors = min(4 * k + 40, size - k)
     decompose = decomp.tridiag_sym(n_vectors, reortho="full", custom_vjp=False)
@@ -187,7 +138,7 @@ def _lanczos(
             return v - state.vectors @ (state.vectors.T @ v)
 
         def deflated(v: Float[Array, " n"]) -> Float[Array, " n"]:
-            return project(apply(project(v)[:, None])[:, 0])
+            return project(action.apply(project(v)))
 
         start_key, spare_key = jax.random.split(jax.random.fold_in(key, state.cycle))
         lengths = jnp.linalg.norm(state.residuals, axis=0)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import ntkflow as nf
-from ntkflow.kernels import _spectrum, eigenvalues, top_eigenpairs
+from ntkflow.kernels import _action, _spectrum, eigenvalues, top_eigenpairs
 
 from ..tolerances import roundoff
 
@@ -109,7 +109,7 @@ def test_impossible_counts_are_refused(k, key):
 
 def test_kernels_that_are_no_matrix_are_refused():
     with pytest.raises(ValueError, match="one matrix an output"):
-        _spectrum.as_square.__wrapped__(jnp.ones((4, 4, 2)))
+        _action.as_square.__wrapped__(jnp.ones((4, 4, 2)))
 
 
 def test_asymmetric_operators_are_refused(key):
