@@ -1,5 +1,6 @@
 """The kernel as a linear operator that is applied without being formed."""
 
+import math
 from collections.abc import Callable
 from typing import Any, final
 
@@ -15,6 +16,7 @@ from ntkflow.kernels._compute import compute_kernels
 from ntkflow.kernels._example import Example, trace
 from ntkflow.kernels._inputs import check_bound, check_examples
 from ntkflow.kernels._memory import default_max_bytes
+from ntkflow.kernels._products import kernel_times
 from ntkflow.models import partition
 
 TAGS = frozenset({lx.symmetric_tag, lx.positive_semidefinite_tag})
@@ -35,7 +37,8 @@ class NTKOperator(lx.AbstractLinearOperator):
         params: The trained leaves.
         x: The examples.
         structure: Shape and dtype of what it acts on.
-        batch: Examples that are taken at once.
+        batch: Examples that a device takes at once.
+        mesh: Devices the examples are divided among; None for one.
 
     Source: Novak, Sohl-Dickstein & Schoenholz (2022), section 3.2 (NTK-vector
     products).
@@ -48,6 +51,7 @@ class NTKOperator(lx.AbstractLinearOperator):
     x: Shaped[Array, "N ..."]
     structure: tuple[tuple[int, int], np.dtype] = eqx.field(static=True)
     batch: int = eqx.field(static=True)
+    mesh: jax.sharding.Mesh | None = eqx.field(static=True)
 
     def __init__(
         self,
@@ -57,6 +61,7 @@ class NTKOperator(lx.AbstractLinearOperator):
         apply: Callable[..., Any] | None = None,
         trainable: PyTree | None = None,
         max_bytes: int | None = None,
+        mesh: jax.sharding.Mesh | None = None,
     ):
         """Checks the model on one example; nothing is computed.
 
@@ -66,7 +71,8 @@ class NTKOperator(lx.AbstractLinearOperator):
             apply: `apply(model, x)` -> [K] for anything but `model(x)`.
             trainable: Which leaves count, as for `ntk`.
             max_bytes: Bound on the memory for activations, in bytes; by default
-                `default_max_bytes()`.
+                `default_max_bytes()`. It holds for each device.
+            mesh: Devices to divide the examples among, also those of several processes.
 
         Raises:
             ValueError: As for `ntk`.
@@ -79,22 +85,9 @@ class NTKOperator(lx.AbstractLinearOperator):
         # Values, and their tangents or cotangents.
         each = 2 * traced.activations * traced.dtype.itemsize
         most = max(1, check_bound(max_bytes) // max(1, each))
-        self.batch = min(self.x.shape[0], most)
-
-    def outputs(
-        self, params: Params, x: Shaped[Array, "n ..."] | None = None
-    ) -> Float[Array, "n K"]:
-        """The outputs of several examples.
-
-        Args:
-            params: The trained leaves.
-            x: The examples; all of them if None.
-
-        Returns:
-            One row for each example.
-        """
-        x = self.x if x is None else x
-        return jax.vmap(lambda xi: self.example(params, xi))(x)
+        devices = 1 if mesh is None else mesh.size
+        self.batch = min(math.ceil(self.x.shape[0] / devices), most)
+        self.mesh = mesh
 
     def mv(self, vector: Float[Array, "N K"]) -> Float[Array, "N K"]:
         """The kernel times a vector.
@@ -104,38 +97,24 @@ class NTKOperator(lx.AbstractLinearOperator):
 
         Returns:
             J Jᵀ v.
+
+        Raises:
+            ValueError: The vector has another shape.
         """
+        if vector.shape != self.structure[0]:
+            raise ValueError(
+                "The vector must have one number for each example and output, shape "
+                f"{list(self.structure[0])}, got {list(vector.shape)}. Reshape it."
+            )
         with jax.default_matmul_precision("highest"):
-            if self.batch == self.x.shape[0]:
-                _, pull = jax.vjp(self.outputs, self.params)
-                (direction,) = pull(vector)
-                return jax.jvp(self.outputs, (self.params,), (direction,))[1]
-            return self._in_batches(vector)
-
-    def _in_batches(self, vector: Float[Array, "N K"]) -> Float[Array, "N K"]:
-        total = self.x.shape[0]
-        count = -(-total // self.batch)
-        # The last batch is filled up with copies of an example, which weigh nothing.
-        missing = count * self.batch - total
-        x = jnp.concatenate([self.x, jnp.repeat(self.x[-1:], missing, axis=0)])
-        v = jnp.pad(vector, ((0, missing), (0, 0)))
-        x = x.reshape(count, self.batch, *x.shape[1:])
-        v = v.reshape(count, self.batch, -1)
-
-        def pull(total: Params, batch: tuple[Array, Array]) -> tuple[Params, None]:
-            xb, vb = batch
-            _, back = jax.vjp(lambda params: self.outputs(params, xb), self.params)
-            return jax.tree.map(jnp.add, total, back(vb)[0]), None
-
-        def push(xb: Shaped[Array, "n ..."]) -> Float[Array, "n K"]:
-            def outputs(params: Params) -> Float[Array, "n K"]:
-                return self.outputs(params, xb)
-
-            return jax.jvp(outputs, (self.params,), (direction,))[1]
-
-        zeros = jax.tree.map(jnp.zeros_like, self.params)
-        direction, _ = jax.lax.scan(pull, zeros, (x, v))
-        return jax.lax.map(push, x).reshape(-1, v.shape[-1])[:total]
+            return kernel_times(
+                self.example,
+                self.params,
+                self.x,
+                vector,
+                batch=self.batch,
+                mesh=self.mesh,
+            )
 
     def as_matrix(self) -> Float[Array, "NK NK"]:
         """The kernel itself, by the fastest method `ntk` has.
@@ -189,10 +168,13 @@ class NTKOperator(lx.AbstractLinearOperator):
 
 @lx.linearise.register(NTKOperator)
 def _(operator: NTKOperator) -> lx.AbstractLinearOperator:
-    if operator.batch < operator.x.shape[0]:
+    if operator.batch < operator.x.shape[0]:  # or several devices
         return lx.FunctionLinearOperator(operator.mv, operator.in_structure(), TAGS)
     with jax.default_matmul_precision("highest"):
-        _, push = jax.linearize(operator.outputs, operator.params)
+        example, x = operator.example, operator.x
+        _, push = jax.linearize(
+            lambda params: jax.vmap(lambda xi: example(params, xi))(x), operator.params
+        )
         pull = jax.linear_transpose(push, operator.params)
         return lx.FunctionLinearOperator(
             lambda vector: push(*pull(vector)), operator.in_structure(), TAGS

@@ -19,7 +19,7 @@ from jaxtyping import Array
 EXAMPLES, POSITIONS, WIDTH, WORDS = 3, 6, 4, 5
 MOST_POSITIONS = 8
 LAYOUTS = ("full", "trace", "diagonal")
-WAYS = ("factored", "assembled", "structured", "auto")
+WAYS = ("factored", "nested", "assembled", "structured", "auto")
 Weights = dict[str, Array]
 Options = tuple[tuple[str, Any], ...]
 
@@ -48,8 +48,8 @@ class Case(NamedTuple):
         words: Whether an example is a row of integers, looked up first.
         n_outputs: K.
         outputs: Name of the layout.
-        way: The method; "factored" and "assembled" are "structured" with either form
-            ruled out for every leaf.
+        way: The method; "factored", "nested" and "assembled" are "structured" with the
+            other forms ruled out for every leaf.
         seed: Of weights and examples.
     """
 

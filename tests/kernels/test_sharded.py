@@ -9,6 +9,7 @@ EIGHT = """
 import itertools
 import jax, numpy as np
 jax.config.update("jax_enable_x64", True)
+import lineax as lx
 import ntkflow as nf
 
 key = jax.random.key(0)
@@ -36,6 +37,18 @@ assert whole.addressable_shards[0].data.shape[0] == 2
 parts = nf.ntk(model, x1, by_leaf=True, mesh=meshes[0])
 total = sum(np.asarray(part) for part in parts.values())
 np.testing.assert_allclose(total, nf.ntk(model, x1), rtol=1e-13)
+
+v = jax.random.normal(key, (21, 3))
+for mesh, bound in itertools.product(meshes, (None, 3000)):
+    operator = nf.NTKOperator(model, x1, mesh=mesh, max_bytes=bound)
+    assert (operator.batch < 21 / mesh.size) == (bound is not None)
+    expected = nf.NTKOperator(model, x1).mv(v)
+    for found in (operator.mv(v), lx.linearise(operator).mv(v)):
+        error = np.linalg.norm(np.asarray(found) - expected)
+        assert error <= 50 * np.finfo(np.float64).eps * np.linalg.norm(expected)
+solution = nf.kernels.solve(operator, v, ridge=1.0, rank=8, rtol=1e-10, key=key)
+residual = operator.mv(solution.value) + solution.value - v
+assert np.linalg.norm(residual) <= 2e-10 * np.linalg.norm(v)
 """
 
 TWO = """
@@ -54,6 +67,13 @@ kernel = nf.ntk(model, x, outputs="full", mesh=jax.make_mesh((4,), ("rows",)))
 with jax.default_device(jax.local_devices()[0]):
     expected = np.asarray(nf.ntk(model, x, outputs="full"))
 for shard in kernel.addressable_shards:
+    error = np.linalg.norm(shard.data - expected[shard.index])
+    assert error <= 50 * np.finfo(np.float64).eps * np.linalg.norm(expected)
+
+v = np.asarray(jax.random.normal(key, (12, 3)))
+product = nf.NTKOperator(model, x, mesh=jax.make_mesh((4,), ("rows",))).mv(v)
+expected = np.einsum("akbl,bl->ak", expected, v)
+for shard in product.addressable_shards:
     error = np.linalg.norm(shard.data - expected[shard.index])
     assert error <= 50 * np.finfo(np.float64).eps * np.linalg.norm(expected)
 """

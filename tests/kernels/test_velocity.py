@@ -84,3 +84,49 @@ def test_velocity_of_a_linear_model_is_zero(key):
     model = eqx.nn.Linear(3, 2, key=key)
     problem = nf.Problem(model, jnp.ones((4, 3)), jnp.ones((4, 2)))
     assert not np.any(nf.ntk_velocity(problem))
+
+
+@pytest.mark.parametrize("outputs", ["full", "diagonal", "trace"])
+def test_velocity_of_a_tile_is_that_part_of_the_whole(problem, outputs):
+    whole = nf.ntk_velocity(problem, outputs=outputs)
+    tile = nf.ntk_velocity(problem, x1=problem.x[:2], x2=problem.x[1:], outputs=outputs)
+    expected = whole[:2, :, 1:] if outputs == "full" else whole[:2, 1:]
+    scale = np.linalg.norm(whole)
+    assert np.linalg.norm(tile - expected) <= roundoff(100) * scale
+
+
+def test_a_bound_on_memory_makes_tiles_of_the_velocity(key):
+    kx, ky, km = jax.random.split(key, 3)
+    model = nf.models.MLP(16, 2, 64, 2, key=km)
+    x, y = jax.random.normal(kx, (300, 16)), jax.random.normal(ky, (300, 2))
+    problem = nf.Problem(model, x, y)
+    arrays, static = eqx.partition(problem, eqx.is_array)
+
+    def compiled(bound):
+        def velocity(arrays):
+            whole = eqx.combine(arrays, static)
+            return nf.ntk_velocity(whole, outputs="trace", max_bytes=bound)
+
+        return jax.jit(velocity).lower(arrays).compile()
+
+    def memory(program):
+        return program.memory_analysis().temp_size_in_bytes
+
+    free, bound = compiled(None), compiled(500_000)
+    # The loss's own gradient and two copies of the result are no part of the bound.
+    result = 300 * 300 * 8
+    assert memory(bound) <= 500_000 + 3 * result
+    assert memory(free) > 2 * memory(bound)
+    expected = free(arrays)
+    assert np.linalg.norm(bound(arrays) - expected) <= roundoff(1000) * np.linalg.norm(
+        expected
+    )
+
+
+def test_velocity_refuses_what_the_kernel_refuses(problem):
+    with pytest.raises(ValueError, match="outputs"):
+        nf.ntk_velocity(problem, outputs="ful")
+    with pytest.raises(ValueError, match="max_bytes"):
+        nf.ntk_velocity(problem, max_bytes=0)
+    with pytest.raises(ValueError, match="same kind"):
+        nf.ntk_velocity(problem, x2=problem.x[:, :2])

@@ -1,0 +1,104 @@
+"""J (Jᵀ v): the kernel times a vector, in batches and on several devices."""
+
+import math
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Float, Shaped
+
+from ntkflow._types import Params
+from ntkflow.kernels._example import Example
+
+
+@eqx.filter_jit
+def kernel_times(
+    example: Example,
+    params: Params,
+    x: Shaped[Array, "N ..."],
+    vector: Float[Array, "N K"],
+    *,
+    batch: int,
+    mesh: Mesh | None,
+) -> Float[Array, "N K"]:
+    """One reverse pass over all examples, then one forward pass.
+
+    Args:
+        example: The outputs of one example.
+        params: The trained leaves.
+        x: The examples.
+        vector: One number for each example and output.
+        batch: Examples that a device takes at once.
+        mesh: The devices to divide the examples among; None for one.
+
+    Returns:
+        J Jᵀ v.
+    """
+    if mesh is None:
+        return _on_one_device(example, params, x, vector, batch, ())
+    # Axes of a mesh may be explicit; here JAX is to place what is not said.
+    mesh = Mesh(mesh.devices, mesh.axis_names)
+    rows = PartitionSpec(mesh.axis_names)
+    arrays, rest = eqx.partition((example, params), eqx.is_array)
+
+    def part(arrays: Any, x: Array, vector: Array) -> Array:
+        example, params = eqx.combine(arrays, rest)
+        return _on_one_device(example, params, x, vector, batch, mesh.axis_names)
+
+    divided = jax.shard_map(
+        part,
+        mesh=mesh,
+        in_specs=(PartitionSpec(), rows, rows),
+        out_specs=rows,
+        check_vma=False,
+    )
+    x, padded = _fill(x, vector, mesh.size)
+    return divided(arrays, x, padded)[: vector.shape[0]]
+
+
+def _on_one_device(
+    example: Example,
+    params: Params,
+    x: Shaped[Array, "n ..."],
+    vector: Float[Array, "n K"],
+    batch: int,
+    axes: tuple[str, ...],
+) -> Float[Array, "n K"]:
+    total, n_outputs = vector.shape
+
+    def outputs(params: Params, x: Shaped[Array, "b ..."]) -> Float[Array, "b K"]:
+        return jax.vmap(lambda xi: example(params, xi))(x)
+
+    def pull(x: Shaped[Array, "b ..."], v: Float[Array, "b K"]) -> Params:
+        return jax.vjp(lambda p: outputs(p, x), params)[1](v)[0]
+
+    def push(x: Shaped[Array, "b ..."], direction: Params) -> Float[Array, "b K"]:
+        return jax.jvp(lambda p: outputs(p, x), (params,), (direction,))[1]
+
+    def gathered(direction: Params) -> Params:
+        return jax.lax.psum(direction, axes) if axes else direction
+
+    if batch >= total:
+        return push(x, gathered(pull(x, vector)))
+    x, v = _fill(x, vector, batch)
+    x = x.reshape(-1, batch, *x.shape[1:])
+    v = v.reshape(-1, batch, n_outputs)
+
+    def add(sum_: Params, one: tuple[Array, Array]) -> tuple[Params, None]:
+        return jax.tree.map(jnp.add, sum_, pull(*one)), None
+
+    direction, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), (x, v))
+    direction = gathered(direction)
+    pushed = jax.lax.map(lambda one: push(one, direction), x)
+    return pushed.reshape(-1, n_outputs)[:total]
+
+
+def _fill(
+    x: Shaped[Array, "n ..."], vector: Float[Array, "n K"], parts: int
+) -> tuple[Shaped[Array, "m ..."], Float[Array, "m K"]]:
+    """Fills up with copies of the last example, which weigh nothing."""
+    missing = parts * math.ceil(x.shape[0] / parts) - x.shape[0]
+    x = jnp.concatenate([x, jnp.repeat(x[-1:], missing, axis=0)])
+    return x, jnp.pad(vector, ((0, missing), (0, 0)))
