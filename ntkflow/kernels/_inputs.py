@@ -17,12 +17,15 @@ def check_bound(max_bytes: int | None) -> int:
         The bound in bytes.
 
     Raises:
-        ValueError: It is not positive.
+        ValueError: It is no positive number.
     """
     bound = default_max_bytes() if max_bytes is None else max_bytes
-    if bound <= 0:
-        raise ValueError(f"max_bytes must be positive, got {bound}.")
-    return bound
+    if not isinstance(bound, int | np.integer) or bound <= 0:
+        raise ValueError(
+            "max_bytes must be a positive whole number of bytes, such as 2**30 for one "
+            f"GiB, got {bound!r}."
+        )
+    return int(bound)
 
 
 def check_pair(
@@ -68,6 +71,12 @@ def check_examples(
     Raises:
         ValueError: There is no first axis or nothing along it.
     """
+    if not isinstance(x, Array | np.ndarray):
+        raise ValueError(
+            f"{name} must be an array with the examples along its first axis, got "
+            f"{type(x).__name__}. The model comes before the examples; lists go through "
+            "numpy.asarray."
+        )
     if x.ndim == 0 or x.shape[0] == 0:
         raise ValueError(
             f"{name} must hold at least one example along its first axis, got shape "

@@ -61,12 +61,13 @@ class Plan(NamedTuple):
             f"{self.method}: {_flops(chosen.flops)}, of them {_flops(chosen.passes)} "
             "through the module.",
         ]
-        lines += [
-            f"  {name}: {_flops(other.flops)}"
-            + ("" if other.least <= self.max_bytes else ", does not fit")
+        others = [
+            f"{name} {_flops(other.flops)}"
+            + ("" if other.least <= self.max_bytes else " (does not fit)")
             for name, other in self.estimates.items()
             if name != self.method
         ]
+        lines.append(f"Instead of: {', '.join(others)}.")
         lines.append(
             f"Working memory: at most {_bytes(self.max_bytes)}; the smallest tile "
             f"takes {_bytes(chosen.least)}."
@@ -157,15 +158,20 @@ def _leaf(leaf: LeafPlan) -> str:
         for blocks, positions, rows, columns in leaf.shape
     )
     others = "".join(
-        f"; {form}: {_flops(flops)}"
+        f", {form} {_flops(flops)}"
         for form, flops in leaf.options.items()
         if form != leaf.form
     )
-    return f"{leaf.form}{sizes}: {_flops(leaf.flops)}{others}"
+    instead = f" instead of{others[1:]}" if others else ""
+    return f"{leaf.form}{sizes}: {_flops(leaf.flops)}{instead}"
 
 
 def _flops(flops: float | int) -> str:
-    return f"{flops:.2g} operations" if flops < 1e9 else f"{flops / 1e9:.3g} Gflop"
+    for unit in ("flop", "kflop", "Mflop", "Gflop"):
+        if flops < 1000:
+            return f"{flops:.3g} {unit}"
+        flops /= 1000
+    return f"{flops:.3g} Tflop"
 
 
 def _bytes(n: float | int) -> str:

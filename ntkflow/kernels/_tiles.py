@@ -23,7 +23,7 @@ Features = Any
 """Arrays whose first axis is the example."""
 Kernels = tuple[Array, ...]
 
-CACHED: Final = 2**21
+CACHED: Final = 2**22
 """Bytes of work on a block on a CPU, which should stay in the cache. Measured best,
 within noise, between half and twice this."""
 

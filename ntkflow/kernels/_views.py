@@ -53,14 +53,15 @@ class Patches(NamedTuple):
             )
         ]
         x = jax.lax.pad(x, jnp.zeros((), x.dtype), config)
-        # One strided slice for every entry of the kernel; XLA makes them one copy.
+        # One strided slice for every entry of the kernel, each copied as a whole.
         slices = [self._slice(x, offset) for offset in _offsets(self.kernel)]
-        patches = jnp.stack(slices, axis=-1)
         batch, features = x.shape[:2]
-        patches = patches.reshape(
-            batch, self.groups, features // self.groups, *self.out, *self.kernel
+        patches = jnp.stack(slices).reshape(
+            *self.kernel, batch, self.groups, features // self.groups, *self.out
         )
-        return jnp.moveaxis(patches, (1, 2), (1 + len(self.out), 2 + len(self.out)))
+        n = len(self.kernel)
+        order = (n, *range(n + 3, 2 * n + 3), n + 1, n + 2, *range(n))
+        return jnp.transpose(patches, order)
 
     def _slice(self, x: Array, offset: tuple[int, ...]) -> Array:
         start = [o * d for o, d in zip(offset, self.rhs_dilation, strict=True)]
@@ -170,8 +171,12 @@ def outer_products(
         by_block = jax.vmap(scatter)
         jac = jax.vmap(by_block, (0, None, None))(g, u.rows, u.weights)
     else:
-        jac = jnp.einsum("kbsr,bsc->kbrc", g, u, precision=jax.lax.Precision.HIGHEST)
-    return jac.reshape(g.shape[0], -1)
+        n_outputs, n_blocks, n_positions, _ = g.shape
+        g = jnp.transpose(g, (1, 0, 3, 2)).reshape(n_blocks, -1, n_positions)
+        # Not an einsum, which would exchange the factors and then transpose the result.
+        jac = jnp.matmul(g, u, precision=jax.lax.Precision.HIGHEST)
+        jac = jnp.moveaxis(jac.reshape(n_blocks, n_outputs, -1), 0, 1)
+    return jac.reshape(jac.shape[0], -1)
 
 
 def size_of(shape: tuple[int, ...], axes: tuple[int, ...]) -> int:
