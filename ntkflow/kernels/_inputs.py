@@ -73,9 +73,9 @@ def check_examples(
     """
     if not isinstance(x, Array | np.ndarray):
         raise ValueError(
-            f"{name} must be an array with the examples along its first axis, got "
-            f"{type(x).__name__}. The model comes before the examples; lists go through "
-            "numpy.asarray."
+            f"{name} must be an array with the examples along its first axis, got a "
+            f"{type(x).__name__}. The model comes before the examples; a list goes "
+            "through numpy.asarray."
         )
     if x.ndim == 0 or x.shape[0] == 0:
         raise ValueError(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import ntkflow as nf
-from ntkflow.kernels import _tiles
+from ntkflow.kernels import _inputs, _tiles
 from ntkflow.kernels._choose import METHODS
 
 from ..tolerances import roundoff
@@ -264,7 +264,7 @@ def test_default_bound_is_a_part_of_the_memory():
 BAD = {
     "Unknown outputs 'ful'. Did you mean 'full'": {"outputs": "ful"},
     "Unknown method 'structure'. Did you mean 'structured'": {"method": "structure"},
-    "max_bytes must be positive": {"max_bytes": 0},
+    "positive whole number of bytes": {"max_bytes": 0},
     "max_bytes=10 is too small": {"max_bytes": 10},
     "same kind of examples": {"x2": jnp.ones((3, 7))},
     r"shape \[K\], got \[\]": {"apply": lambda m, x: jnp.sum(m(x))},
@@ -274,6 +274,17 @@ BAD = {
     "no derivative": {"apply": lambda m, x: jnp.round(m(x)).astype(jnp.int32)},
     "No leaf": {"trainable": lambda leaf: False},
 }
+
+
+def test_what_is_no_array_or_no_number_is_refused(case):
+    model, x = case
+    # The checks themselves: type annotations, which tests enforce, come before them.
+    for wrong in (np.asarray(x).tolist(), model):
+        with pytest.raises(ValueError, match="x1 must be an array"):
+            _inputs.check_examples.__wrapped__("x1", wrong)
+    for wrong in ("1GB", 0.5, -1):
+        with pytest.raises(ValueError, match="whole number of bytes"):
+            _inputs.check_bound.__wrapped__(wrong)
 
 
 @pytest.mark.parametrize("message", BAD)
