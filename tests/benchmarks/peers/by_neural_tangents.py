@@ -3,7 +3,7 @@
     PYTHONPATH=tests/benchmarks python by_neural_tangents.py CASE [vmap_axes=0]
 
 `vmap_axes=0` promises that no layer couples examples, which none here does; without it
-the library does not know. Its traced kernel is the mean over outputs, ntkflow's the sum.
+the library does not know. Its traced kernel is the mean over outputs, not the sum.
 """
 
 import sys
