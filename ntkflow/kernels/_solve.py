@@ -19,7 +19,7 @@ def solve(
     vector: Float[Array | np.ndarray, "N K"] | Float[Array | np.ndarray, " n"],
     *,
     ridge: float | int = 0.0,
-    rtol: float = 1e-6,
+    rtol: float = 1e-5,
     rank: int = 64,
     max_steps: int = 1000,
     throw: bool = True,
