@@ -21,7 +21,8 @@ class Meeting(NamedTuple):
         positions: Axes of the result that are positions.
         rows: Axes of the result that pair with the leaf's rows, in the leaf's order.
         row_axes: Where along the leaf the rows run.
-        operand: What the leaf is multiplied with; None where it is added.
+        operand: What the leaf is multiplied with; None for ones, where it is added or
+            repeated.
         view: How the operand is read; None for as it is.
         operand_blocks: Axes of the viewed operand that are blocks.
         operand_positions: Axes of the viewed operand that are positions.
@@ -187,9 +188,29 @@ def _sum(program: Program, step: Step, side: int, chain: Chain) -> Meeting:
     )
 
 
+def _repeat(program: Program, step: Step, side: int, chain: Chain) -> Meeting:
+    del side
+    shape = program.aval(step.outputs[0]).shape
+    before = program.aval(step.inputs[0]).shape
+    targets = step.equation.params["broadcast_dimensions"]
+    kept = [d for d, target in enumerate(targets) if before[d] == shape[target]]
+    rows = tuple(targets[d] for d in sorted(kept, key=lambda d: chain.axes[d]))
+    positions = tuple(d for d in range(len(shape)) if d not in rows)
+    return Meeting(
+        shape=shape,
+        blocks=(),
+        block_axes=(),
+        positions=positions,
+        rows=rows,
+        row_axes=_row_axes(chain, list(range(len(before)))),
+        operand_positions=tuple(range(len(positions))),
+    )
+
+
 _RULES: Final[Mapping[str, Callable[[Program, Step, int, Chain], Meeting]]] = (
     MappingProxyType({
         "add": _sum,
+        "broadcast_in_dim": _repeat,
         "conv_general_dilated": _convolution,
         "dot_general": _matmul,
         "dynamic_slice": _lookup,

@@ -188,7 +188,9 @@ def _viewed(
 ) -> Array:
     """The operand as it is read, one leading axis a loop around the tap."""
     if use.operand is None:
-        return jnp.ones(program.counts(frame), dtype)
+        n_loops = len(frame)
+        within = [use.tap_shape[axis] for axis in use.positions if axis >= n_loops]
+        return jnp.ones((*program.counts(frame), *within), dtype)
     value = _spread(program, env, use.operand, frame)
     if use.view is None:
         return value.astype(dtype)

@@ -71,8 +71,8 @@ def solve(
         solution = lx.linear_solve(
             lx.FunctionLinearOperator(apply, structure, PSD),
             unit,
-            # In this scale steps in the solution are no longer than residuals, so that
-            # lineax's test of both is one of the residual.
+            # In this scale the solution is no longer than the right-hand side, so that
+            # lineax's test of residual and step is one of the residual.
             lx.CG(rtol=0.0, atol=rtol, norm=jnp.linalg.norm, max_steps=max_steps),
             options={
                 "preconditioner": lx.FunctionLinearOperator(
@@ -88,12 +88,15 @@ def solve(
 def _nystrom(
     action: Action, ridge: float | int, rank: int, key: PRNGKeyArray
 ) -> tuple[Callable[[Float[Array, " n"]], Float[Array, " n"]], Float[Array, ""]]:
-    """The preconditioner, and the size of what it leaves of the kernel."""
+    """The preconditioner, and a bound from below of the eigenvalues that matter."""
     shift = jnp.asarray(ridge, action.dtype)
+    # Eigenvalues below round-off are none.
+    roundoff = 8 * action.size * float(jnp.finfo(action.dtype).eps)
     if rank == 0:
         start = jax.random.normal(key, (action.size,), action.dtype)
         image = jnp.linalg.norm(action.apply(start)) / jnp.linalg.norm(start)
-        return lambda v: v, jax.lax.stop_gradient(image) + shift
+        least = jnp.maximum(shift, roundoff * jax.lax.stop_gradient(image))
+        return lambda v: v, least
     rank = min(rank, action.size)
     samples = jax.random.normal(key, (action.size, rank), action.dtype)
     samples, _ = jnp.linalg.qr(samples)
@@ -102,16 +105,14 @@ def _nystrom(
     # Whatever the preconditioner, the solution is the same.
     root = jax.lax.stop_gradient(root)
     vectors, roots, _ = jnp.linalg.svd(root, full_matrices=False)
-    # Eigenvalues below round-off are none.
-    floor = 8 * action.size * float(jnp.finfo(action.dtype).eps) * roots[0] ** 2
+    floor = roundoff * roots[0] ** 2
     values = jnp.maximum(roots**2, floor) + shift
-    least = values[-1]
-    shrink = least / values - 1
+    shrink = values[-1] / values - 1
 
     def precondition(v: Float[Array, " n"]) -> Float[Array, " n"]:
         return v + vectors @ (shrink * (vectors.T @ v))
 
-    return precondition, least
+    return precondition, jnp.maximum(shift, floor)
 
 
 def _check(

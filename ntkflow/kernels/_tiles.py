@@ -180,7 +180,7 @@ def compute_tiles(
     columns = rows if x2 is None else _cut(x2, tiling.columns, make, tiling)
     sweep = _Sweep(request.layout, rows, columns, block)
     if rows.n_tiles == columns.n_tiles == 1:
-        kernels = contract(rows.at(0), columns.at(0))
+        kernels = contract(*jax.lax.optimization_barrier((rows.at(0), columns.at(0))))
         if symmetric:
             return tuple(request.layout.symmetrize(kernel) for kernel in kernels)
         return kernels

@@ -30,7 +30,7 @@ class Use(NamedTuple):
         blocks: Axes of the tap that are blocks.
         positions: Axes of the tap that are positions.
         rows: Axes of the tap that pair with the leaf's rows, in the leaf's order.
-        operand: What the leaf is multiplied with; None where it is added.
+        operand: What the leaf is multiplied with; None for ones.
         view: How the operand is read; None for as it is.
         operand_blocks: Axes of the viewed operand that are blocks.
         operand_positions: Axes of the viewed operand that are positions.
@@ -63,7 +63,7 @@ class Group(NamedTuple):
         n_blocks: B.
         n_positions: S.
         n_rows: R, numbers in a g.
-        n_columns: C, numbers in a u; 1 where the leaf is added.
+        n_columns: C, numbers in a u; 1 where the leaf is added or repeated.
     """
 
     uses: tuple[Use, ...]

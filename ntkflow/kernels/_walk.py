@@ -186,7 +186,7 @@ class _Walk:
         if not real:
             return False
         params = step.equation.params
-        if step.name == "dot_general":
+        if step.name in {"broadcast_in_dim", "dot_general"}:
             return True
         if step.name == "conv_general_dilated":
             return side == 1 and params["batch_group_count"] == 1

@@ -79,6 +79,25 @@ clipped.defvjp(
 )
 
 
+@formula(w=(5, D), b=(5,), scale=(5, 1), shift=(1, 3))
+def repeated(p: dict[str, Array], x: Array) -> Array:
+    """Leaves repeated over positions: a bias, a scale of rows, a shift of columns."""
+    tokens = jnp.stack([x, x**2, jnp.sin(x)], axis=1)  # [D, 3]
+    h = p["w"] @ tokens + jnp.broadcast_to(p["b"][:, None], (5, 3))
+    h = jnp.broadcast_to(p["scale"], (5, 3)) * jnp.tanh(h)
+    return jnp.tanh(h - jnp.broadcast_to(p["shift"], (5, 3))).sum(axis=1)[:3]
+
+
+@formula(w=(D, D), b=(D,), c=(2, D))
+def repeated_in_scan(p: dict[str, Array], x: Array) -> Array:
+    def step(h: Array, row: Array) -> tuple[Array, None]:
+        both = jnp.stack([h, row], axis=0) @ p["w"].T
+        both += jnp.broadcast_to(p["b"], (2, D)) + 0.5 * p["c"]
+        return jnp.tanh(both).sum(axis=0), None
+
+    return jax.lax.scan(step, x, jnp.stack([x, x**2, -x]))[0]
+
+
 @formula(w=(3, D))
 def linear(p, x):
     return p["w"] @ x

@@ -92,6 +92,8 @@ def test_the_cheapest_mixture_of_forms_is_exact(name, key):
 
 FACTORED = {
     "linear": {"w"},
+    "repeated": {"w", "b", "scale", "shift"},
+    "repeated_in_scan": {"w", "b", "c"},
     "two_layers": {"w", "b", "v", "c"},
     "recurrence_unrolled": {"w", "v"},
     "recurrence_in_scan": {"w", "b"},
