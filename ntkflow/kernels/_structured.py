@@ -122,10 +122,8 @@ def _contract(
             strict=True,
         )
     )
-    products = {
-        group.taps: _products(layout, *cotangents[group.taps])
-        for group in factors.of({FACTORED})
-    }
+    joined = dict.fromkeys(group.taps for group in factors.of({FACTORED}))
+    products = {taps: _products(layout, *cotangents[taps]) for taps in joined}
     jacobians = iter(zip(first.jacobians, second.jacobians, strict=True))
     operands = iter(zip(first.operands, second.operands, strict=True))
     n1, n2 = (jax.tree.leaves(features)[0].shape[0] for features in (first, second))

@@ -32,7 +32,7 @@ class Trajectory:
         dataset: Everything read off it, with named dimensions, units and settings.
         reason: Why integration ended, in ntkflow's words.
         stats: Work done: steps, rejected, evaluations, gradients, hvps, jacobians,
-            kernel_builds, factorizations, solver; `seconds_integrating`, and
+            kernel_builds, factorizations, solver; `seconds` of integrating, and
             `seconds_total`, which has compiling and reading in it.
         params: The measured flow's trained leaves at the save times, by name.
     """
@@ -231,5 +231,5 @@ def final_attrs(reason: Reason, stats: Mapping[str, Any]) -> dict[str, Any]:
     attrs = {"reason": reason.name.lower(), "t_reached": stats["t_reached"]}
     if stats["stopped_by"]:
         attrs |= {key: stats[key] for key in ("stopped_by", "stopped_at")}
-    work = ("seconds_integrating", "seconds_total", "steps")
+    work = ("seconds", "seconds_total", "steps")
     return attrs | {key: stats[key] for key in work}

