@@ -21,9 +21,7 @@ class Action(NamedTuple):
     """A symmetric kernel on vectors over flattened (example, output).
 
     Attributes:
-        apply: The kernel times a vector. Under `vmap` a kernel that is not at hand as a
-            matrix takes one vector after the other, as if it were alone with the memory
-            it was given.
+        apply: The kernel times a vector.
         size: Numbers in a vector.
         dtype: Their dtype.
         shape: Their shape before they are flattened.
@@ -37,6 +35,17 @@ class Action(NamedTuple):
     shape: tuple[int, ...]
     as_matrix: Callable[[], Float[Array, "n n"]]
     dense: bool
+
+    @property
+    def one_by_one(self) -> Callable[[Float[Array, " n"]], Float[Array, " n"]]:
+        """The same, but under `vmap` one vector after the other.
+
+        So a kernel that is not at hand has the memory it was given for each of them.
+        Not differentiable in reverse.
+        """
+        if self.dense:
+            return self.apply
+        return jax.custom_batching.sequential_vmap(self.apply)
 
 
 def action_of(kernel: Kernel) -> Action:
@@ -68,7 +77,6 @@ def action_of(kernel: Kernel) -> Action:
         )
     structure, linear = kernel.in_structure(), lx.linearise(kernel)
 
-    @jax.custom_batching.sequential_vmap
     def apply(v: Float[Array, " n"]) -> Float[Array, " n"]:
         return jnp.ravel(linear.mv(v.reshape(structure.shape)))
 

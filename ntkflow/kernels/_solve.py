@@ -1,7 +1,9 @@
 """Kernel systems beyond any dense kernel, by preconditioned conjugate gradients."""
 
 from collections.abc import Callable
+from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
@@ -60,7 +62,9 @@ def solve(
     _check(action, vector, ridge, rtol, rank)
     flat = jnp.ravel(vector).astype(action.dtype)
     with jax.default_matmul_precision("highest"):
-        precondition, scale = _nystrom(action, ridge, rank, key)
+        # Whatever the preconditioner, the solution is the same.
+        fixed = action_of(jax.tree.map(_fixed, kernel))
+        precondition, scale = _nystrom(fixed, ridge, rank, key)
         length = jnp.linalg.norm(flat)
         unit = flat / jnp.where(length > 0, length, jnp.ones_like(length))
         structure = jax.ShapeDtypeStruct(flat.shape, flat.dtype)
@@ -95,15 +99,13 @@ def _nystrom(
     if rank == 0:
         start = jax.random.normal(key, (action.size,), action.dtype)
         image = jnp.linalg.norm(action.apply(start)) / jnp.linalg.norm(start)
-        least = jnp.maximum(shift, roundoff * jax.lax.stop_gradient(image))
+        least = jnp.maximum(shift, roundoff * image)
         return lambda v: v, least
     rank = min(rank, action.size)
     samples = jax.random.normal(key, (action.size, rank), action.dtype)
     samples, _ = jnp.linalg.qr(samples)
     with jax.numpy_rank_promotion("allow"):
-        root, _, _ = stochtrace.nystrom_eigh()(action.apply, samples)
-    # Whatever the preconditioner, the solution is the same.
-    root = jax.lax.stop_gradient(root)
+        root, _, _ = stochtrace.nystrom_eigh()(action.one_by_one, samples)
     vectors, roots, _ = jnp.linalg.svd(root, full_matrices=False)
     floor = roundoff * roots[0] ** 2
     values = jnp.maximum(roots**2, floor) + shift
@@ -113,6 +115,10 @@ def _nystrom(
         return v + vectors @ (shrink * (vectors.T @ v))
 
     return precondition, jnp.maximum(shift, floor)
+
+
+def _fixed(leaf: Any) -> Any:
+    return jax.lax.stop_gradient(leaf) if eqx.is_inexact_array(leaf) else leaf
 
 
 def _check(

@@ -127,7 +127,7 @@ def _or_dense(
 
 def _lanczos(action: Action, k: int, key: PRNGKeyArray) -> _State:
     size, dtype = action.size, action.dtype
-    apply = jax.vmap(action.apply, in_axes=1, out_axes=1)
+    apply = jax.vmap(action.one_by_one, in_axes=1, out_axes=1)
     # Wide enough that the flat spectra of kernels converge in one cycle.
     n_vectors = min(4 * k + 40, size - k)
     decompose = decomp.tridiag_sym(n_vectors, reortho="full", custom_vjp=False)

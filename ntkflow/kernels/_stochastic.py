@@ -148,7 +148,7 @@ def estimate_effective_rank(
     vectors = _vectors(action, n_samples, key)
     row_norms = stochtrace.leave_one_out_xsymrownorms_squared()
     with jax.default_matmul_precision("highest"), jax.numpy_rank_promotion("allow"):
-        rows = cast(Array, row_norms(action.apply, vectors))
+        rows = cast(Array, row_norms(action.one_by_one, vectors))
         squares = jnp.sum(rows, axis=1)
         return _estimate(_traces(action, vectors) ** 2 / squares)
 
@@ -230,7 +230,7 @@ def _traces(
     action: Action, vectors: Float[Array, "n_samples n"]
 ) -> Float[Array, " n_samples"]:
     with jax.numpy_rank_promotion("allow"):
-        return stochtrace.leave_one_out_xnystrace()(action.apply, vectors)
+        return stochtrace.leave_one_out_xnystrace()(action.one_by_one, vectors)
 
 
 def _estimate(each: Float[Array, " n_samples"]) -> Estimate:

@@ -1,5 +1,6 @@
 """Preconditioned conjugate gradients against dense solves."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
@@ -94,6 +95,22 @@ def test_the_solution_is_differentiable(matrix, key):
     np.testing.assert_allclose(by_vector, inverse @ w, atol=1e-8)
     expected = -w @ inverse @ matrix @ inverse @ v
     np.testing.assert_allclose(by_scale, expected, rtol=1e-7)
+
+
+def test_the_solution_with_an_operator_is_differentiable_in_the_parameters(key):
+    model = nf.models.MLP(3, 2, 16, 1, key=key)
+    params, static = eqx.partition(model, eqx.is_inexact_array)
+    x, v = jax.random.normal(key, (6, 3)), jax.random.normal(key, (6, 2))
+
+    def scalar(params, form):
+        kernel = form(eqx.combine(params, static))
+        solution = solve(kernel, v, ridge=0.5, rank=4, rtol=1e-12, key=key)
+        return jnp.sum(v * solution.value)
+
+    dense = jax.grad(scalar)(params, lambda m: nf.ntk(m, x, outputs="full"))
+    free = jax.grad(scalar)(params, lambda m: nf.NTKOperator(m, x))
+    for a, b in zip(jax.tree.leaves(dense), jax.tree.leaves(free), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-9)
 
 
 def test_no_solution_is_needed_for_zero(matrix, key):
