@@ -58,9 +58,14 @@ def action_of(kernel: Kernel) -> Action:
         What it does to vectors.
 
     Raises:
-        ValueError: The array is no full kernel and no matrix, or the operator is not
-            symmetric.
+        ValueError: It is no kernel: an array of another shape, an operator that is not
+            symmetric, or something else.
     """
+    if not isinstance(kernel, lx.AbstractLinearOperator | Array | np.ndarray):
+        raise ValueError(
+            "A kernel must be an array or a lineax operator, got a "
+            f"{type(kernel).__name__}. That of a model is NTKOperator(model, x)."
+        )
     if not isinstance(kernel, lx.AbstractLinearOperator):
         matrix = as_square(kernel)
         return Action(

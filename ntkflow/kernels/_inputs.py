@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Shaped
 
 from ntkflow.kernels._memory import default_max_bytes
@@ -26,6 +27,22 @@ def check_bound(max_bytes: int | None) -> int:
             f"GiB, got {bound!r}."
         )
     return int(bound)
+
+
+def check_mesh(mesh: Mesh | None) -> None:
+    """Refuse what is no mesh of devices.
+
+    Args:
+        mesh: What was given as `mesh=`.
+
+    Raises:
+        ValueError: It is neither a mesh nor None.
+    """
+    if mesh is not None and not isinstance(mesh, Mesh):
+        raise ValueError(
+            "mesh must be a jax.sharding.Mesh, such as jax.make_mesh((8,), ('rows',)), "
+            f"got {mesh!r}."
+        )
 
 
 def check_pair(

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PyTree, Shaped
 from ntkflow.kernels._choose import check_method
 from ntkflow.kernels._compute import compute_kernels
 from ntkflow.kernels._example import Example
-from ntkflow.kernels._inputs import check_bound, check_pair
+from ntkflow.kernels._inputs import check_bound, check_mesh, check_pair
 from ntkflow.kernels._layouts import find_layout
 from ntkflow.kernels._sharded import compute_sharded
 from ntkflow.models import named_leaves, partition
@@ -72,6 +72,7 @@ def ntk(
     """  # ruff: ignore[docstring-extraneous-exception]
     find_layout(outputs)
     check_method(method)
+    check_mesh(mesh)
     bound = check_bound(max_bytes)
     first, second = check_pair(x1, x2)
     params, static = partition(model, trainable)

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, PyTree, Shaped
 from ntkflow._types import Params
 from ntkflow.kernels._compute import compute_kernels
 from ntkflow.kernels._example import Example, trace
-from ntkflow.kernels._inputs import check_bound, check_examples
+from ntkflow.kernels._inputs import check_bound, check_examples, check_mesh
 from ntkflow.kernels._memory import default_max_bytes
 from ntkflow.kernels._products import kernel_times
 from ntkflow.models import partition
@@ -77,6 +77,7 @@ class NTKOperator(lx.AbstractLinearOperator):
         Raises:
             ValueError: As for `ntk`.
         """  # ruff: ignore[docstring-extraneous-exception]
+        check_mesh(mesh)
         self.x = check_examples("x", x)
         self.params, static = partition(model, trainable)
         self.example = Example(static, apply)

@@ -45,13 +45,18 @@ def ntk_velocity(
         dΘ/dt; unit of the kernel over time.
 
     Raises:
-        ValueError: As for `ntk`.
+        ValueError: The problem is none; or as for `ntk`.
 
     Source: Huang & Yau (2020), section 1 (the hierarchy's second equation).
 
     Verified by:
         tests/kernels/test_velocity.py::test_velocity_is_the_limit_of_differences
-    """  # ruff: ignore[docstring-extraneous-exception]
+    """
+    if not isinstance(problem, Problem):
+        raise ValueError(
+            "The velocity needs a Problem, model, data and loss together, got a "
+            f"{type(problem).__name__}: the kernel moves because training does."
+        )
     find_layout(outputs)
     first, second = check_pair(problem.x if x1 is None else x1, x2)
     # A derivative holds every value twice.

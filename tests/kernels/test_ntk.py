@@ -282,6 +282,8 @@ def test_what_is_no_array_or_no_number_is_refused(case):
     for wrong in (np.asarray(x).tolist(), model):
         with pytest.raises(ValueError, match="x1 must be an array"):
             _inputs.check_examples.__wrapped__("x1", wrong)
+    with pytest.raises(ValueError, match=r"must be a jax\.sharding\.Mesh"):
+        _inputs.check_mesh.__wrapped__(8)
     for wrong in ("1GB", 0.5, -1):
         with pytest.raises(ValueError, match="whole number of bytes"):
             _inputs.check_bound.__wrapped__(wrong)
