@@ -6,6 +6,7 @@ and float64 is switched on before the first array is made.
 
 import os
 import shlex
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -41,8 +42,13 @@ def _interrupted(experiment: str, out: Path | None, settings: list[str]) -> NoRe
     command += [] if out is None else ["--out", str(out)]
     command += [word for setting in settings for word in ("--set", setting)]
     line = shlex.join([*command, "--resume"])
-    Console(stderr=True).print(
-        f"Interrupted. To go on: {line}", highlight=False, markup=False, soft_wrap=True
+    console = Console(stderr=True)
+    console.show_cursor()
+    console.print(
+        f"\nInterrupted. To go on: {line}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
     )
     sys.stdout.flush()
     sys.stderr.flush()
@@ -72,10 +78,15 @@ def run(
     ] = False,
 ) -> None:
     """Simulates an experiment and writes its results and a report."""
+    # Not as an exception, which may get lost where a library calls back into Python; the
+    # run would go on.
+    before = signal.signal(
+        signal.SIGINT, lambda *_: _interrupted(experiment, out, settings or [])
+    )
     try:
         _run(experiment, out, settings or [], resume=resume)
-    except KeyboardInterrupt:
-        _interrupted(experiment, out, settings or [])
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _run(
