@@ -78,8 +78,8 @@ def run(
     ] = False,
 ) -> None:
     """Simulates an experiment and writes its results and a report."""
-    # Not as an exception, which may get lost where a library calls back into Python; the
-    # run would go on.
+    # Not as an exception, which may get lost where a library calls back into Python, so
+    # that the run goes on.
     before = signal.signal(
         signal.SIGINT, lambda *_: _interrupted(experiment, out, settings or [])
     )
