@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ntkflow.plots import _numbers as numbers
-from ntkflow.plots._words import known, moved, number, ordinal, percent, share
+from ntkflow.plots._words import known, number, ordinal, percent, share
 
 NAN = np.nan
 TIMES = np.array([1.0, 2.0, 4.0, 8.0])
@@ -62,9 +62,6 @@ def test_small_words():
     assert [ordinal(n) for n in (1, 2, 3, 4, 11, 12, 13, 21, 112)] == [
         "1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "112th",
     ]  # fmt: skip
-    assert moved(1.0, 2.0) == "rose from 1 to 2"
-    assert moved(2.0, 1.0) == "fell from 2 to 1"
-    assert moved(1.0, 1.0001) == "stayed at 1"
     assert percent(0.1) == "10 %"
     assert number(1234.5) == "1.23e+03"
     assert known(1.0, 2.0)
