@@ -182,6 +182,8 @@ def compute_tiles(
     if rows.n_tiles == columns.n_tiles == 1:
         kernels = contract(*jax.lax.optimization_barrier((rows.at(0), columns.at(0))))
         if symmetric:
+            # Computed once: two computations of one entry could be rounded apart.
+            kernels = jax.lax.optimization_barrier(kernels)
             return tuple(request.layout.symmetrize(kernel) for kernel in kernels)
         return kernels
     shape = request.layout.shape(request.n1, request.n2, request.traced.n_outputs)
