@@ -42,11 +42,13 @@ class Factors(NamedTuple):
         groups: For each leaf its groups of stacked uses; None for a leaf that is used
             in other ways.
         forms: For each leaf the form it is contracted in.
+        options: For each leaf with groups its operations in every form there is.
     """
 
     program: Program
     groups: tuple[tuple[Group, ...] | None, ...]
     forms: tuple[str, ...]
+    options: tuple[dict[str, float], ...]
 
     @property
     def known(self) -> tuple[Group, ...]:
@@ -89,6 +91,7 @@ def choose_factors(request: Request, n_leaves: int) -> Factors:
     groups = group_uses(program, n_leaves)
     shared: set[object] = set()
     forms = [JACOBIAN] * n_leaves
+    options: list[dict[str, float]] = [{} for _ in range(n_leaves)]
     # Weights before biases: a bias then finds the products of cotangents made.
     order = sorted(
         range(n_leaves), key=lambda i: -sum(g.n_columns for g in groups[i] or ())
@@ -97,26 +100,17 @@ def choose_factors(request: Request, n_leaves: int) -> Factors:
         found = groups[leaf]
         if found is None:
             continue
-        flops = form_flops(request, found, shared)
+        flops = options[leaf] = _form_flops(request, found, shared)
         forms[leaf] = min(flops, key=lambda form: flops[form])
         if forms[leaf] == FACTORED:
             shared.update(group.taps for group in found)
-    return Factors(program, tuple(groups), tuple(forms))
+    return Factors(program, tuple(groups), tuple(forms), tuple(options))
 
 
-def form_flops(
+def _form_flops(
     request: Request, groups: Sequence[Group], shared: set[object]
 ) -> dict[str, float]:
-    """Operations of a leaf in every form it can be contracted in.
-
-    Args:
-        request: What is to be computed.
-        groups: Its groups of uses.
-        shared: Taps of which the products of cotangents are made anyway.
-
-    Returns:
-        Equivalent operations of a matmul by form; of equal ones the first is best.
-    """
+    """Operations of a leaf by form; of forms that need as many the first is best."""
     flops = {
         FACTORED: sum(
             (factored_flops(request, g, g.taps in shared) for g in groups), 0.0

@@ -21,7 +21,6 @@ from ntkflow.kernels._factors import (
     NESTED,
     Factors,
     choose_factors,
-    form_flops,
 )
 from ntkflow.kernels._features import Features, distinct, make_features
 from ntkflow.kernels._layouts import AbstractLayout
@@ -189,14 +188,12 @@ def _leaf_plans(
     request: Request, factors: Factors, leaves: Sequence[Array]
 ) -> tuple[LeafPlan, ...]:
     plans = []
-    shared: set[object] = set()
-    for leaf, groups, form in zip(leaves, factors.groups, factors.forms, strict=True):
+    for leaf, groups, form, options in zip(
+        leaves, factors.groups, factors.forms, factors.options, strict=True
+    ):
         if groups is None:
             plans.append(through_jacobian(request, leaf))
             continue
-        options = form_flops(request, groups, shared)
-        if form == FACTORED:
-            shared.update(group.taps for group in groups)
         shape = tuple(
             (g.n_blocks, g.n_positions, g.n_rows, g.n_columns) for g in groups
         )
