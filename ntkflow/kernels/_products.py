@@ -1,16 +1,16 @@
 """J (Jᵀ v): the kernel times a vector, in batches and on several devices."""
 
-import math
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Shaped
 
 from ntkflow._types import Params
 from ntkflow.kernels._example import Example
+from ntkflow.kernels._mesh import fill_up, over_rows
 
 
 @eqx.filter_jit
@@ -38,24 +38,15 @@ def kernel_times(
     """
     if mesh is None:
         return _on_one_device(example, params, x, vector, batch, ())
-    # Axes of a mesh may be explicit; here JAX is to place what is not said.
-    mesh = Mesh(mesh.devices, mesh.axis_names)
-    rows = PartitionSpec(mesh.axis_names)
-    arrays, rest = eqx.partition((example, params), eqx.is_array)
 
-    def part(arrays: Any, x: Array, vector: Array) -> Array:
-        example, params = eqx.combine(arrays, rest)
-        return _on_one_device(example, params, x, vector, batch, mesh.axis_names)
+    axes = mesh.axis_names
 
-    divided = jax.shard_map(
-        part,
-        mesh=mesh,
-        in_specs=(PartitionSpec(), rows, rows),
-        out_specs=rows,
-        check_vma=False,
-    )
-    x, padded = _fill(x, vector, mesh.size)
-    return divided(arrays, x, padded)[: vector.shape[0]]
+    def part(whole: Any, x: Array, vector: Array) -> Array:
+        example, params = whole
+        return _on_one_device(example, params, x, vector, batch, axes)
+
+    x, filled = _fill(x, vector, mesh.size)
+    return over_rows(mesh, part, (example, params), x, filled)[: vector.shape[0]]
 
 
 def _on_one_device(
@@ -99,6 +90,6 @@ def _fill(
     x: Shaped[Array, "n ..."], vector: Float[Array, "n K"], parts: int
 ) -> tuple[Shaped[Array, "m ..."], Float[Array, "m K"]]:
     """Fills up with copies of the last example, which weigh nothing."""
-    missing = parts * math.ceil(x.shape[0] / parts) - x.shape[0]
-    x = jnp.concatenate([x, jnp.repeat(x[-1:], missing, axis=0)])
+    x = fill_up(x, parts)
+    missing = x.shape[0] - vector.shape[0]
     return x, jnp.pad(vector, ((0, missing), (0, 0)))

@@ -5,20 +5,20 @@ the next half of the ring, and sends each block, mirrored, to the device that ow
 Only examples and finished blocks travel, never Jacobians or cotangents.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Shaped
 
 from ntkflow._types import Params
 from ntkflow.kernels._compute import compute_kernels
 from ntkflow.kernels._example import Example, trace
 from ntkflow.kernels._layouts import AbstractLayout, find_layout
+from ntkflow.kernels._mesh import fill_up, over_rows
 
 Kernels = tuple[Array, ...]
 
@@ -53,17 +53,10 @@ def compute_sharded(
         One kernel, or one for each leaf.
     """
     layout = find_layout(outputs)
-    # Axes of a mesh may be explicit; here JAX is to place what is not said.
-    mesh = Mesh(mesh.devices, mesh.axis_names)
     n_outputs = trace(example, params, x1).n_outputs
-    total = x1.shape[0]
-    # Devices get equal parts: the last example is repeated, and cut off at the end.
-    count = mesh.size * math.ceil(total / mesh.size)
-    x1 = jnp.concatenate([x1, jnp.repeat(x1[-1:], count - total, axis=0)])
-    arrays, rest = eqx.partition((example, params, x2), eqx.is_array)
 
-    def on_one_device(arrays: Any, x: Shaped[Array, "n ..."]) -> Kernels:
-        example, params, x2 = eqx.combine(arrays, rest)
+    def on_one_device(whole: Any, x: Shaped[Array, "n ..."]) -> Kernels:
+        example, params, x2 = whole
 
         def compute(a: Array, b: Array | None) -> Kernels:
             return compute_kernels(
@@ -81,14 +74,9 @@ def compute_sharded(
             return compute(x, x2)
         return _ring(compute, layout, x, n_outputs, mesh)
 
-    rows = PartitionSpec(mesh.axis_names)
-    found = jax.shard_map(
-        on_one_device,
-        mesh=mesh,
-        in_specs=(PartitionSpec(), rows),
-        out_specs=rows,
-        check_vma=False,
-    )(arrays, x1)
+    total = x1.shape[0]
+    x1 = fill_up(x1, mesh.size)
+    found = over_rows(mesh, on_one_device, (example, params, x2), x1)
     shape = layout.shape(total, total if x2 is None else x2.shape[0], n_outputs)
     return tuple(jax.lax.slice(k, (0,) * k.ndim, shape) for k in found)
 
