@@ -4,6 +4,7 @@ from ._base import (
     AbstractFlow as AbstractFlow,
     AbstractParameterFlow as AbstractParameterFlow,
     Context as Context,
+    Feedback as Feedback,
     OutputState as OutputState,
 )
 from ._coupled import (

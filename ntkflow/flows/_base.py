@@ -6,6 +6,7 @@ parameter flow's θ(t), the linearization at θ₀, and the constants prepared o
 """
 
 import abc
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
@@ -43,6 +44,34 @@ class OutputState(NamedTuple):
 
     train: Inexact[Array, "N K"]
     test: Inexact[Array, "Nt K"] | None
+
+
+class Feedback(NamedTuple):
+    """A flow as a loop through the outputs: ẏ = −c drive(∇_f ℓ(f)) + slow terms.
+
+    Its stiff part is linear in the outputs' curvature B = ∂²ℓ/∂f²: a change v of the
+    state changes ẏ by −c drive(B read(v)) − shift v, and read(drive(g)) = Θg with the
+    kernel of `point`. Solvers that work in function space need no more of a flow.
+
+    Attributes:
+        kernel: Name of the point whose kernel this is; flows of one name share it.
+        point: The linearization the kernel belongs to.
+        f: Outputs at which the loss is taken.
+        read: Tangent of the flow's state to tangent of its training outputs.
+        drive: Cotangent of the training outputs to tangent of the state.
+        shift: Rate of the decay, in units of 1/time.
+    """
+
+    kernel: str
+    point: Point
+    f: Inexact[Array, "N K"]
+    read: Callable[[Any], Inexact[Array, "N K"]]
+    drive: Callable[[Inexact[Array, "N K"]], Any]
+    shift: float | int
+
+
+ORIGIN = "origin"
+"""Name of the kernel at θ₀."""
 
 
 class AbstractFlow(eqx.Module):
@@ -95,6 +124,18 @@ class AbstractFlow(eqx.Module):
 
         Returns:
             A pytree of the structure of `state[self.name]`.
+        """
+
+    @abc.abstractmethod
+    def feedback(self, own: Any, context: Context) -> Feedback | None:
+        """The loop through the outputs that makes the flow stiff.
+
+        Args:
+            own: This flow's entry of the state.
+            context: What the flows share, with points that push.
+
+        Returns:
+            The loop; None for a flow that has none, or whose loop has inertia.
         """
 
     @abc.abstractmethod

@@ -11,7 +11,13 @@ from jaxtyping import Array, Inexact
 from .._errors import unknown_name
 from .._types import Scalar
 from ..problem import Problem
-from ._base import AbstractFlow, AbstractParameterFlow, Context, OutputState
+from ._base import (
+    AbstractFlow,
+    AbstractParameterFlow,
+    Context,
+    Feedback,
+    OutputState,
+)
 from ._point import Point
 
 Packed: TypeAlias = dict[str, Inexact[Array, " n"]]
@@ -143,14 +149,47 @@ class Coupled(eqx.Module):
             Derivatives by flow name.
         """
         pushed = {flow.along for flow in self.flows if flow.pushes}
+        context = self._context(state, problem, constants, origin, pushed)
+        return {flow.name: flow.vector_field(state, context) for flow in self.flows}
+
+    def feedback(
+        self,
+        state: dict[str, Any],
+        problem: Problem,
+        constants: dict[str, Any],
+        origin: Point,
+    ) -> dict[str, Feedback]:
+        """The loops through the outputs that make the flows stiff.
+
+        Args:
+            state: States by flow name.
+            problem: The problem.
+            constants: From `prepare`.
+            origin: From `origin`.
+
+        Returns:
+            Loops by flow name; a flow without one is absent.
+        """
+        pushed: set[str | None] = {flow.name for flow in self.parameter_flows}
+        context = self._context(state, problem, constants, origin, pushed)
+        loops = {f.name: f.feedback(state[f.name], context) for f in self.flows}
+        return {name: loop for name, loop in loops.items() if loop is not None}
+
+    def _context(
+        self,
+        state: dict[str, Any],
+        problem: Problem,
+        constants: dict[str, Any],
+        origin: Point,
+        pushed: set[str | None],
+    ) -> Context:
         points = {
             flow.name: Point(
                 problem, flow.params(state[flow.name]), pushes=flow.name in pushed
             )
             for flow in self.parameter_flows
         }
-        context = Context(problem, points, origin, constants)
-        return {flow.name: flow.vector_field(state, context) for flow in self.flows}
+        return Context(problem, points, origin, constants)
 
     def outputs(
         self, state: dict[str, Any], problem: Problem, constants: dict[str, Any]

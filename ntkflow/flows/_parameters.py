@@ -7,7 +7,7 @@ import jax.tree_util as jtu
 
 from .._types import Params, Scalar
 from ..problem import Problem
-from ._base import AbstractParameterFlow, Context
+from ._base import AbstractParameterFlow, Context, Feedback
 from ._point import Point
 
 
@@ -21,6 +21,18 @@ def squared_norm(tree: Params) -> Scalar:
         A scalar.
     """
     return jnp.asarray(sum(jnp.sum(leaf**2) for leaf in jtu.tree_leaves(tree)))
+
+
+def decay_rate(problem: Problem) -> float | int:
+    """The rate cλ at which decay pulls the parameters.
+
+    Args:
+        problem: The problem.
+
+    Returns:
+        A number in units of 1/time; zero without decay.
+    """
+    return 0 if problem.decay is None else problem.time_scale * problem.decay.strength
 
 
 @final
@@ -67,6 +79,21 @@ class Gradient(AbstractParameterFlow):
         """
         c = context.problem.time_scale
         return jtu.tree_map(lambda g: -c * g, context.points[self.name].gradient)
+
+    def feedback(self, own: Params, context: Context) -> Feedback:
+        """Read by J and driven by Jᵀ.
+
+        Args:
+            own: θ.
+            context: What the flows share.
+
+        Returns:
+            The loop through the kernel at θ.
+        """
+        del own
+        here = context.points[self.name]
+        shift = decay_rate(context.problem)
+        return Feedback(self.name, here, here.f, here.push_train, here.pull, shift)
 
     def params(self, own: Params) -> Params:
         """θ itself.
@@ -181,6 +208,14 @@ class Momentum(AbstractParameterFlow):
             context.points[self.name].gradient,
         )
         return MovingParams(velocity, force)
+
+    def feedback(self, own: MovingParams, context: Context) -> None:
+        """None: the loop has inertia, and oscillates.
+
+        Args:
+            own: Position and velocity.
+            context: What the flows share.
+        """
 
     def params(self, own: MovingParams) -> Params:
         """θ.

@@ -68,6 +68,14 @@ class Quadrature(AbstractFlow):
         here = context.points[self.along]
         return self.flow.dissipation(state[self.along], context.problem, here)
 
+    def feedback(self, own: Any, context: Context) -> None:
+        """None: nothing depends on q.
+
+        Args:
+            own: q.
+            context: What the flows share.
+        """
+
     def outputs(self, own: Any, context: Context) -> None:
         """It has none.
 

@@ -19,7 +19,8 @@ from .._errors import unknown_name
 from .._types import Params
 from ..kernels import kernel_of
 from ..problem import Problem
-from ._base import AbstractFlow, Context, OutputState
+from ._base import ORIGIN, AbstractFlow, Context, Feedback, OutputState
+from ._parameters import decay_rate
 from ._point import Point, add_decay
 
 _FLOPS_PER_BYTE = 4
@@ -158,19 +159,53 @@ class Residual(AbstractFlow):
             change = OutputState(*here.push(pulled))
         return _scale(-problem.time_scale, change)
 
+    def feedback(self, own: OutputState, context: Context) -> Feedback:
+        """Read as they are, and driven by Θ on both sets.
+
+        Args:
+            own: The outputs.
+            context: What the flows share.
+
+        Returns:
+            The loop through the kernel at θ(t) or θ₀.
+        """
+        if self.along is None:
+            rate = decay_rate(context.problem)
+            return Feedback(
+                ORIGIN,
+                context.origin,
+                own.train,
+                lambda v: v.train,
+                lambda g: self._frozen_drive(g, context),
+                rate,
+            )
+        here = context.points[self.along]
+        # Decay acts on θ, not on these outputs.
+        return Feedback(
+            self.along,
+            here,
+            own.train,
+            lambda v: v.train,
+            lambda g: OutputState(*here.push(here.pull(g))),
+            0,
+        )
+
+    def _frozen_drive(self, g: Inexact[Array, "N K"], context: Context) -> OutputState:
+        constants: _FrozenConstants = context.constants[self.name]
+        if constants.kernel is None:
+            return OutputState(*context.origin.push(context.origin.pull(g)))
+        return jtu.tree_map(
+            lambda k: jnp.matmul(
+                k, jnp.ravel(g), precision=lax.Precision.HIGHEST
+            ).reshape(-1, g.shape[1]),
+            constants.kernel,
+        )
+
     def _frozen_change(
         self, own: OutputState, g: Inexact[Array, "N K"], context: Context
     ) -> OutputState:
         constants: _FrozenConstants = context.constants[self.name]
-        if constants.kernel is None:
-            change = OutputState(*context.origin.push(context.origin.pull(g)))
-        else:
-            change = jtu.tree_map(
-                lambda k: jnp.matmul(
-                    k, jnp.ravel(g), precision=lax.Precision.HIGHEST
-                ).reshape(-1, g.shape[1]),
-                constants.kernel,
-            )
+        change = self._frozen_drive(g, context)
         decay = context.problem.decay
         if decay is None:
             return change
@@ -273,6 +308,20 @@ class Linearized(AbstractFlow):
         pulled = origin.pull(problem.output_gradient(f, problem.y))
         c = problem.time_scale
         return jtu.tree_map(lambda g: -c * g, add_decay(problem, moved, pulled))
+
+    def feedback(self, own: Params, context: Context) -> Feedback:
+        """Read by J₀ and driven by J₀ᵀ.
+
+        Args:
+            own: w.
+            context: Its origin is read.
+
+        Returns:
+            The loop through the kernel at θ₀.
+        """
+        origin, shift = context.origin, decay_rate(context.problem)
+        f = origin.f + origin.push_train(own)
+        return Feedback(ORIGIN, origin, f, origin.push_train, origin.pull, shift)
 
     def outputs(self, own: Params, context: Context) -> OutputState:
         """f₀ + J₀w.

@@ -1,0 +1,9 @@
+"""diffrax solvers and step-size controllers made for training flows."""
+
+from ._counted import (
+    AbstractCountedSolver as AbstractCountedSolver,
+    Attempt as Attempt,
+    Work as Work,
+    work as work,
+)
+from ._term import FlowTerm as FlowTerm

@@ -1,0 +1,146 @@
+"""Solvers that count the work of every attempt, whether the step is kept or not."""
+
+import abc
+from typing import Any, NamedTuple
+
+import diffrax as dfx
+import jax.numpy as jnp
+
+from .._types import IntScalar
+
+
+class Work(NamedTuple):
+    """What an attempted step cost, in units that compare between solvers.
+
+    Attributes:
+        evaluations: Evaluations of the vector field: a gradient each for every flow of
+            parameters.
+        hvps: Products of the vector field's Jacobian with a vector.
+        jacobians: Products Jv or Jᵀg at a frozen θ.
+        kernel_builds: Kernels formed.
+        factorizations: Decompositions of an N·K by N·K matrix.
+    """
+
+    evaluations: IntScalar
+    hvps: IntScalar
+    jacobians: IntScalar
+    kernel_builds: IntScalar
+    factorizations: IntScalar
+
+
+def work(
+    evaluations: Any = 0,
+    hvps: Any = 0,
+    jacobians: Any = 0,
+    kernel_builds: Any = 0,
+    factorizations: Any = 0,
+) -> Work:
+    """Counts of work as arrays.
+
+    Args:
+        evaluations: See `Work`.
+        hvps: See `Work`.
+        jacobians: See `Work`.
+        kernel_builds: See `Work`.
+        factorizations: See `Work`.
+
+    Returns:
+        The counts.
+    """
+    counts = (evaluations, hvps, jacobians, kernel_builds, factorizations)
+    return Work(*(jnp.asarray(count, jnp.int32) for count in counts))
+
+
+class Attempt(NamedTuple):
+    """An attempted step.
+
+    Attributes:
+        y1: The state at its end.
+        y_error: Estimate of the local error.
+        dense_info: What the solver's interpolation is made of.
+        state: The solver's state, if the step is kept.
+        result: diffrax's verdict.
+        work: What it cost.
+    """
+
+    y1: Any
+    y_error: Any
+    dense_info: dict[str, Any]
+    state: Any
+    result: dfx.RESULTS
+    work: Work
+
+
+class AbstractCountedSolver(dfx.AbstractAdaptiveSolver):
+    """A diffrax solver whose steps say what they cost.
+
+    diffrax rolls a solver's state back when it rejects a step, and with it any count
+    kept there. `attempt` hands the count out instead; `step` is the same step as
+    diffrax knows it.
+    """
+
+    @abc.abstractmethod
+    def attempt(
+        self,
+        terms: Any,
+        t0: Any,
+        t1: Any,
+        y0: Any,
+        args: Any,
+        solver_state: Any,
+        made_jump: Any,
+    ) -> Attempt:
+        """One step, with its cost.
+
+        Args:
+            terms: The vector field.
+            t0: Start of the step.
+            t1: End of the step.
+            y0: The state at its start.
+            args: Arguments of the vector field.
+            solver_state: The solver's state.
+            made_jump: Whether the vector field jumped at t0.
+
+        Returns:
+            The attempt.
+        """
+
+    def step(
+        self,
+        terms: Any,
+        t0: Any,
+        t1: Any,
+        y0: Any,
+        args: Any,
+        solver_state: Any,
+        made_jump: Any,
+    ) -> tuple[Any, Any, dict[str, Any], Any, dfx.RESULTS]:
+        """One step.
+
+        Args:
+            terms: The vector field.
+            t0: Start of the step.
+            t1: End of the step.
+            y0: The state at its start.
+            args: Arguments of the vector field.
+            solver_state: The solver's state.
+            made_jump: Whether the vector field jumped at t0.
+
+        Returns:
+            As `diffrax.AbstractSolver.step`.
+        """
+        return self.attempt(terms, t0, t1, y0, args, solver_state, made_jump)[:-1]
+
+    def func(self, terms: Any, t0: Any, y0: Any, args: Any) -> Any:
+        """The vector field.
+
+        Args:
+            terms: The vector field.
+            t0: Time.
+            y0: State.
+            args: Its arguments.
+
+        Returns:
+            The time derivative.
+        """
+        return terms.vf(t0, y0, args)
