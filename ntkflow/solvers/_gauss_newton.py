@@ -143,10 +143,8 @@ def _one_a_kernel(loops: dict[str, Feedback]) -> dict[str, Feedback]:
 
 
 def _root(problem: Problem, f: Float[Array, "N K"]) -> Float[Array, "N K K"] | None:
-    """The symmetric root of ∂²ℓ/∂f²; of a loss that is not convex, of its convex part.
-
-    A solver's order does not depend on it: what A leaves out goes to the remainder.
-    """
+    # Of a loss that is not convex, the root of the convex part: what A leaves out goes
+    # to a solver's remainder, so that its order does not depend on it.
     if isinstance(problem.loss, SquaredError):
         return None
     curvature = jax.vmap(jax.hessian(problem.loss))(f, problem.y)
