@@ -74,7 +74,11 @@ def run(
     settings: Sets = None,
     *,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted run.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with an interrupted run; start one if there is none.",
+        ),
     ] = False,
 ) -> None:
     """Simulates an experiment and writes its results and a report."""

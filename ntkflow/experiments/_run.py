@@ -6,7 +6,13 @@ from ..simulate import LossBelow, Trajectory, log_times, simulate
 from ..storage import write_text
 from ._build import build_flows, build_measures, build_problem
 from ._description import Experiment
-from ._directory import CHECKPOINT, DESCRIPTION, TRAJECTORY, check_directory
+from ._directory import (
+    CHECKPOINT,
+    DESCRIPTION,
+    TRAJECTORY,
+    check_directory,
+    load_results,
+)
 from ._write import to_toml
 
 
@@ -27,7 +33,8 @@ def run_experiment(
         experiment: The description.
         out: The directory.
         name: Name of the experiment, kept among the results' attributes.
-        resume: Whether to go on with a run that the directory holds.
+        resume: Whether to go on with a run that the directory holds; one that has
+            finished is read.
         progress: Whether to report on standard error.
 
     Returns:
@@ -39,6 +46,8 @@ def run_experiment(
     """  # ruff: ignore[docstring-extraneous-exception]
     out = Path(out)
     check_directory(experiment, out, resume=resume)
+    if (out / TRAJECTORY).is_dir():
+        return load_results(out)
     simulation = experiment.simulation
     problem = build_problem(experiment)
     stop = simulation.stop_loss

@@ -198,8 +198,9 @@ def spectral_density(
 
     def quadrature(v: Float[Array, " n"]) -> tuple[Array, Array]:
         diagonal, beside = cast(tuple[Array, Array], decompose(action.apply, v).J_small)
-        # Where the Krylov space closes early, what follows is round-off over round-off.
-        open_so_far = jnp.cumprod(beside > roundoff * jnp.max(jnp.abs(diagonal)))
+        # Where the Krylov space closes early, what follows is round-off over round-off,
+        # or zero over zero.
+        open_so_far = jnp.cumprod(beside > roundoff * jnp.nanmax(jnp.abs(diagonal)))
         inside = jnp.concatenate([jnp.ones_like(open_so_far, shape=1), open_so_far])
         nothing = jnp.zeros((), action.dtype)
         diagonal = jnp.where(inside == 1, diagonal, nothing)

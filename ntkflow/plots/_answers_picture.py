@@ -250,16 +250,16 @@ def _say_two_ways(dataset: xr.Dataset) -> list[str]:
     return [
         "The constant-kernel equation and the linearized network, one prediction "
         f"computed in two ways, agree to {number(top)} of {scale}"
-        f"{_verdict(dataset, top)}."
+        f"{_verdict(dataset, top, who='they')}."
     ]
 
 
-def _verdict(dataset: xr.Dataset, error: float) -> str:
+def _verdict(dataset: xr.Dataset, error: float, *, who: str = "it") -> str:
     if "rtol" not in dataset.attrs:
         return ""
     rtol = float(dataset.attrs["rtol"])
     if error <= _TRUSTED * rtol:
-        return f", as it must up to the solver's error (rtol {number(rtol)})"
+        return f", as {who} must up to the solver's error (rtol {number(rtol)})"
     return (
         f", which is more than {_TRUSTED} times rtol = {number(rtol)}: lower rtol and "
         "atol before trusting differences of this size"

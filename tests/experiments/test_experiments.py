@@ -2,6 +2,7 @@ import shutil
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from ntkflow.experiments import (
     Experiment,
@@ -158,6 +159,17 @@ def test_a_directory_is_refused_before_anything_is_built(tmp_path, monkeypatch):
     (tmp_path / "report.html").touch()
     with pytest.raises(ValueError, match=r"Its report is .*report\.html; .*--out"):
         run_experiment(description, tmp_path)
+
+
+def test_a_finished_run_is_read_when_it_is_resumed(tmp_path, monkeypatch):
+    description = Experiment.model_validate(QUICK)
+    run = run_experiment(
+        description, tmp_path, name="quick", resume=True, progress=False
+    )
+    monkeypatch.setattr(_run, "build_problem", lambda _: pytest.fail("was built"))
+    again = run_experiment(description, tmp_path, resume=True)
+    assert again.reason == run.reason
+    xr.testing.assert_equal(again.dataset, run.dataset)
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,15 @@ def repeated(p: dict[str, Array], x: Array) -> Array:
     return jnp.tanh(h - jnp.broadcast_to(p["shift"], (5, 3))).sum(axis=1)[:3]
 
 
+@formula(b=(2, 3))
+def repeated_both_ways(p: dict[str, Array], x: Array) -> Array:
+    """A leaf repeated as it is and transposed: rows are told apart by their order."""
+    x = x[:, None, None]
+    plain = jnp.tanh(x + jnp.broadcast_to(p["b"], (D, 2, 3)))
+    transposed = jnp.tanh(x**2 + jnp.broadcast_to(p["b"].T, (D, 3, 2)))
+    return plain.sum(axis=(0, 1)) + transposed.sum(axis=(0, 2))
+
+
 @formula(w=(D, D), b=(D,), c=(2, D))
 def repeated_in_scan(p: dict[str, Array], x: Array) -> Array:
     def step(h: Array, row: Array) -> tuple[Array, None]:

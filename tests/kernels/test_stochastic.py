@@ -40,7 +40,8 @@ def check(found):
     # scores have heavier tails than the normal; their mean is unbiased all the same.
     assert np.median(np.abs(found)) <= 2.0
     assert abs(np.mean(found)) <= 5 * np.std(found) / np.sqrt(found.size) + 0.2
-    assert np.median(np.abs(found)) >= 0.1  # an error far too large tells nothing
+    # An error far too large tells nothing. The median of 40 scores is 0.67 ± 0.12.
+    assert np.median(np.abs(found)) >= 0.3
 
 
 def test_trace_is_within_its_error(spectrum):
@@ -97,6 +98,17 @@ def test_density_of_a_kernel_of_low_rank_is_finite(key):
     for threshold, count in ((2.5, 1), (1.0, 2)):
         # The sign of a coordinate does not matter to a diagonal matrix.
         np.testing.assert_allclose(found.above(threshold).value, count, rtol=1e-9)
+
+
+@pytest.mark.parametrize("values", [[0.0], [1.0], [4.0, 0.0]])
+def test_density_where_lanczos_ends_exactly_has_all_moments(values, key):
+    # In 16 dimensions signs are scaled to a quarter, so that what is left is no
+    # round-off but zero; and they do not matter to a diagonal matrix.
+    diagonal = np.repeat(values, 16 // len(values))
+    found = spectral_density(jnp.diag(diagonal), n_samples=2, n_steps=20, key=key)
+    for p in range(4):
+        mean = jnp.mean(jnp.sum(found.weights * found.nodes**p, axis=1))
+        np.testing.assert_allclose(mean, np.mean(diagonal**p), rtol=roundoff(16))
 
 
 def test_an_operator_is_estimated_like_its_kernel(key):

@@ -93,6 +93,7 @@ def test_the_cheapest_mixture_of_forms_is_exact(name, key):
 FACTORED = {
     "linear": {"w"},
     "repeated": {"w", "b", "scale", "shift"},
+    "repeated_both_ways": {"b"},
     "repeated_in_scan": {"w", "b", "c"},
     "two_layers": {"w", "b", "v", "c"},
     "recurrence_unrolled": {"w", "v"},

@@ -329,3 +329,4 @@ def test_the_verdict_looks_at_test_outputs_and_at_what_is_left():
 def test_errors_beyond_the_solvers_are_not_excused():
     find(answers(make_dataset(rtol=1e-10)), "reproduced", "more than 100 times rtol")
     find(answers(make_dataset(rtol=1e-6)), "reproduced", "as it must")
+    find(answers(make_dataset(rtol=1e-6)), "computed in two ways", "as they must")
