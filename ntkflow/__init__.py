@@ -15,6 +15,7 @@ from . import (
     measures as measures,
     models as models,
     plots as plots,
+    solvers as solvers,
 )
 from .kernels import (
     NTKOperator as NTKOperator,

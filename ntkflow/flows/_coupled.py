@@ -211,14 +211,15 @@ class Coupled(eqx.Module):
         return {name: out for name, out in read.items() if out is not None}
 
 
-def max_over_flows(scaled: Packed) -> Scalar:
+def max_over_flows(scaled: dict[str, Any]) -> Scalar:
     """The error norm of a coupled state: the largest root mean square over its flows.
 
     One root mean square over the concatenated state would let the many parameters hide
     the error of the few outputs.
 
     Args:
-        scaled: Errors divided by their tolerances, by flow name.
+        scaled: Errors divided by their tolerances, by flow name: of each flow's state,
+            or of its training and of its test outputs.
 
     Returns:
         A scalar; a step is accepted below one.
@@ -227,7 +228,7 @@ def max_over_flows(scaled: Packed) -> Scalar:
         tests/flows/test_coupled.py::test_norm_does_not_dilute_a_small_flow
     """
     # Double where: the derivative of the root at a zero error stays finite.
-    means = jnp.stack([jnp.mean(own**2) for own in scaled.values()])
+    means = jnp.stack([jnp.mean(own**2) for own in jtu.tree_leaves(scaled)])
     positive = means > 0
     roots = jnp.sqrt(jnp.where(positive, means, jnp.ones_like(means)))
     return jnp.max(jnp.where(positive, roots, jnp.zeros_like(means)))

@@ -22,7 +22,7 @@ from ._reading import Record
 from ._reason import Reason
 from ._solve import SolveState
 
-_TALLY = ("saved", "steps", "rejected", "code", "event")
+_TALLY = ("saved", "steps", "rejected", "code", "event", "work")
 
 
 class Restored(NamedTuple):

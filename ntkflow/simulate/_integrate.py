@@ -18,6 +18,7 @@ import numpy as np
 
 from .._types import Params
 from ..problem import Problem
+from ..solvers import Work
 from ._reason import Reason
 from ._segments import clip_floor
 from ._solve import Progressed, Solve, SolveState, Span
@@ -65,6 +66,7 @@ class Tally:
         rejected: Steps rejected.
         code: A `Reason`.
         event: Index of the event that ended the lane, −1 if none.
+        work: What the attempts cost, one column a field of `Work`.
         seconds: Wall time spent integrating, compilation included.
     """
 
@@ -73,6 +75,7 @@ class Tally:
     rejected: np.ndarray
     code: np.ndarray
     event: np.ndarray
+    work: np.ndarray
     seconds: float = 0.0
 
     @classmethod
@@ -86,7 +89,14 @@ class Tally:
             A tally.
         """
         start, none = np.zeros(lanes, np.int64), np.full(lanes, -1)
-        return cls(start, start.copy(), start.copy(), start.copy(), none)
+        work = np.zeros((lanes, len(Work._fields)), np.int64)
+        return cls(start, start.copy(), start.copy(), start.copy(), none, work)
+
+    @property
+    def cost(self) -> dict[str, int]:
+        """The work of all lanes, by the fields of `Work`."""
+        totals = self.work.sum(axis=0).tolist()
+        return dict(zip(Work._fields, totals, strict=True))
 
     @property
     def running(self) -> np.ndarray:
@@ -238,7 +248,8 @@ class Integration:
     def allow_more_steps(self) -> None:
         """Lets lanes go on that an earlier, smaller `max_steps` had ended."""
         tally = self.tally
-        short = (tally.code == Reason.MAX_STEPS) & (tally.steps < self.max_steps)
+        ended = np.isin(tally.code, (Reason.MAX_STEPS, Reason.STAGES))
+        short = ended & (tally.steps < self.max_steps)
         tally.code = np.where(short, Reason.RUNNING, tally.code)
 
     def segments(self) -> Iterator[Segment]:
@@ -269,13 +280,21 @@ class Integration:
             tally.saved = first + new
             tally.steps = tally.steps + np.where(ran, steps, 0)
             tally.rejected = tally.rejected + np.where(ran, rejected, 0)
+            cost = np.stack([np.atleast_1d(np.asarray(w)) for w in out.work], axis=-1)
+            tally.work = tally.work + np.where(ran[:, None], cost, 0)
             out_of_steps = (code == Reason.RUNNING) & (tally.steps >= self.max_steps)
-            code = np.where(out_of_steps, Reason.MAX_STEPS, code)
+            code = np.where(out_of_steps, self._out_of_steps(), code)
             tally.code = np.where(ran, code, tally.code)
             tally.event = np.where(ran, event, tally.event)
             self.state = out.state
             saved = [self._saved(out, i, int(new[i])) for i in range(self.count)]
             yield Segment(out.state, times, first, saved, out.interpolation)
+
+    def _out_of_steps(self) -> np.ndarray:
+        """Why so many steps: mostly refused ones, or just many."""
+        refused = self.tally.work[:, Work._fields.index("refused")]
+        mostly = 2 * refused >= self.tally.steps
+        return np.where(mostly, Reason.STAGES, Reason.MAX_STEPS)
 
     def _saved(self, out: Progressed, lane: int, count: int) -> list[dict[str, Any]]:
         tree = out.saved if self.lanes.number is None else take(out.saved, lane)

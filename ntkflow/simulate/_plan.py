@@ -19,6 +19,7 @@ from ..flows import (
 )
 from ..measures import AbstractMeasure
 from ..problem import Problem
+from ..solvers import FunctionSpace
 from ._events import AbstractEvent
 from ._solve import Solve
 
@@ -197,7 +198,9 @@ def _controller(
                 f"{type(solver).__name__} has no error estimate, so it cannot choose "
                 "its steps: pass dt0= and controller=diffrax.ConstantStepSize()."
             )
-        return dfx.PIDController(rtol=rtol, atol=atol, norm=max_over_flows)
+        return FunctionSpace(
+            dfx.PIDController(rtol=rtol, atol=atol, norm=max_over_flows)
+        )
     if isinstance(controller, dfx.StepTo):
         raise ValueError(
             "diffrax.StepTo fixes every step in advance and cannot be resumed by "

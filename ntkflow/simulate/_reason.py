@@ -16,11 +16,14 @@ class Reason(enum.IntEnum):
     MAX_STEPS = 3
     DIVERGED = 4
     STEP_UNDERFLOW = 5
+    SPECTRUM = 6
+    FACTORIZATION = 7
+    STAGES = 8
 
     @property
     def failed(self) -> bool:
         """Whether the run ended before it should have."""
-        return self in {Reason.MAX_STEPS, Reason.DIVERGED, Reason.STEP_UNDERFLOW}
+        return self not in {Reason.RUNNING, Reason.COMPLETED, Reason.EVENT}
 
     @property
     def message(self) -> str:
@@ -45,5 +48,19 @@ _MESSAGES = {
         "The step fell below the resolution of time: the flow blows up in finite time, "
         "its right-hand side is not finite, or the tolerances are below what the dtype "
         "can hold."
+    ),
+    Reason.SPECTRUM: (
+        "Power iteration on the flow's Jacobian did not settle, so Chebyshev knows no "
+        "stable number of stages: its spectrum may be complex or its leading "
+        "eigenvalues too close. Raise max_products, or use diffrax.Tsit5()."
+    ),
+    Reason.FACTORIZATION: (
+        "The kernel could not be decomposed: it is not finite, or LAPACK did not "
+        "converge. Use nf.solvers.Chebyshev(), which needs no kernel."
+    ),
+    Reason.STAGES: (
+        "The solver took max_steps steps, most of them refused because they needed "
+        "more stages than max_stages allows. Raise it: nf.solvers.Chebyshev("
+        "max_stages=...)."
     ),
 }

@@ -15,6 +15,8 @@ import jax.tree_util as jtu
 import numpy as np
 
 from .._types import BoolScalar, IntScalar, Scalar
+from ..solvers import Work, work
+from ._counting import split_error
 from ._reason import Reason
 
 _END_ULPS = 100
@@ -44,12 +46,28 @@ class SegmentedState(NamedTuple):
         tnext: End of the step proposed next.
         steps: Steps attempted in this segment.
         code: A `Reason`.
+        work: What they cost.
     """
 
     inner: Any
     tnext: Scalar
     steps: IntScalar
     code: IntScalar
+    work: Work
+
+    @classmethod
+    def begin(cls, inner: Any, tnext: Scalar) -> "SegmentedState":
+        """Nothing attempted yet.
+
+        Args:
+            inner: State of the wrapped controller.
+            tnext: End of the step proposed next.
+
+        Returns:
+            The state a segment begins with.
+        """
+        running = jnp.asarray(Reason.RUNNING, jnp.int32)
+        return cls(inner, tnext, jnp.zeros((), jnp.int32), running, work())
 
 
 @final
@@ -66,6 +84,7 @@ class Segmented(dfx.AbstractStepSizeController[SegmentedState, Any]):
         pause_after: The segment ends with the step that passes this time.
         end: End of the whole run.
         end_floor: `clip_floor(end)`.
+        evaluations: What an attempt of a solver that does not count itself costs.
     """
 
     controller: dfx.AbstractStepSizeController
@@ -74,6 +93,7 @@ class Segmented(dfx.AbstractStepSizeController[SegmentedState, Any]):
     pause_after: Scalar
     end: Scalar
     end_floor: Scalar
+    evaluations: int = eqx.field(static=True)
 
     def wrap(self, direction):
         """Wraps the inner controller.
@@ -126,6 +146,7 @@ class Segmented(dfx.AbstractStepSizeController[SegmentedState, Any]):
         Returns:
             As `diffrax.AbstractStepSizeController.adapt_step_size`.
         """
+        y_error, cost = split_error(y_error, self.evaluations)
         keep, next_t0, next_t1, made_jump, inner, result = (
             self.controller.adapt_step_size(
                 t0,
@@ -163,7 +184,8 @@ class Segmented(dfx.AbstractStepSizeController[SegmentedState, Any]):
             dfx.RESULTS.event_occurred,
             result,
         )
-        state = SegmentedState(inner, next_t1, steps, code)
+        done = jtu.tree_map(jnp.add, controller_state.work, cost)
+        state = SegmentedState(inner, next_t1, steps, code, done)
         return keep, next_t0, next_t1, made_jump, state, result
 
 

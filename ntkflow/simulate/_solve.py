@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, cast, final
 
 import diffrax as dfx
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import optimistix as optx
@@ -18,6 +17,8 @@ from jaxtyping import Array, Float
 from .._types import BoolScalar, IntScalar, Scalar
 from ..flows import Coupled, Packed
 from ..problem import Problem
+from ..solvers import AbstractCountedSolver, Code, FlowTerm, FunctionSpace, Work
+from ._counting import Counting, evaluations_per_step
 from ._events import AbstractEvent
 from ._reason import Reason
 from ._segments import Segmented, SegmentedState
@@ -67,6 +68,7 @@ class Progressed(NamedTuple):
         code: A `Reason`; RUNNING if there is more to do.
         steps: Steps attempted.
         rejected: Steps rejected.
+        work: What the attempts cost.
         event: Index of the event that occurred, −1 if none.
         interpolation: Dense output, or None.
     """
@@ -77,6 +79,7 @@ class Progressed(NamedTuple):
     code: IntScalar
     steps: IntScalar
     rejected: IntScalar
+    work: Work
     event: IntScalar
     interpolation: Any
 
@@ -101,7 +104,7 @@ class Solve(eqx.Module):
     events: tuple[AbstractEvent, ...]
     dense_steps: int = eqx.field(static=True)
 
-    def terms(self, problem: Problem, constants: dict[str, Any]) -> dfx.ODETerm:
+    def terms(self, problem: Problem, constants: dict[str, Any]) -> FlowTerm:
         """The coupled vector field as diffrax takes it.
 
         Args:
@@ -109,19 +112,23 @@ class Solve(eqx.Module):
             constants: From `Coupled.prepare`.
 
         Returns:
-            An ODE term.
+            A term.
         """
+        return FlowTerm(self.coupled, problem, constants)
+
+    def _stepping(
+        self, problem: Problem, constants: dict[str, Any]
+    ) -> dfx.AbstractStepSizeController:
+        """The controller, told what the outputs of a state are."""
+        if not isinstance(self.controller, FunctionSpace):
+            return self.controller
         coupled = self.coupled
-        origin = coupled.origin(problem)
 
-        # Compiled by itself, so that diffrax's several looks at it trace it once.
-        @jax.jit
-        def vector_field(t, y, args):
-            del t, args
-            state = coupled.unpack(y, problem)
-            return coupled.pack(coupled.vector_field(state, problem, constants, origin))
+        def outputs(y: Packed) -> dict[str, Any]:
+            read = coupled.outputs(coupled.unpack(y, problem), problem, constants)
+            return {name: read.get(name, own) for name, own in y.items()}
 
-        return dfx.ODETerm(vector_field)
+        return self.controller.bind(outputs, size_of_targets(problem))
 
     def start(
         self, problem: Problem, constants: dict[str, Any], end: Scalar
@@ -140,7 +147,8 @@ class Solve(eqx.Module):
         t0 = jnp.zeros_like(end)
         y0 = self.coupled.pack(self.coupled.init(problem))
         dt0 = None if self.dt0 is None else jnp.asarray(self.dt0, end.dtype)
-        tnext, inner = self.controller.wrap(1).init(
+        controller = self._stepping(problem, constants)
+        tnext, inner = controller.wrap(1).init(
             terms,
             t0,
             end,
@@ -155,9 +163,8 @@ class Solve(eqx.Module):
         inner = jtu.tree_map(jnp.asarray, inner)
         tnext = jnp.minimum(tnext, end)
         solver_state = self.solver.init(terms, t0, tnext, y0, None)
-        running = jnp.asarray(Reason.RUNNING, jnp.int32)
-        controller = SegmentedState(inner, tnext, jnp.zeros((), jnp.int32), running)
-        return SolveState(t0, y0, solver_state, controller, made_jump=False)
+        stepping = SegmentedState.begin(inner, tnext)
+        return SolveState(t0, y0, solver_state, stepping, made_jump=False)
 
     def advance(
         self,
@@ -177,21 +184,22 @@ class Solve(eqx.Module):
         Returns:
             The new state and what was saved on the way.
         """
+        solver = self.solver
         controller = Segmented(
-            self.controller,
+            self._stepping(problem, constants),
             state.controller.tnext,
             span.max_steps,
             span.window[-1],
             span.end,
             span.end_floor,
+            evaluations_per_step(solver),
         )
-        fresh = state.controller._replace(
-            steps=jnp.zeros((), jnp.int32),
-            code=jnp.asarray(Reason.RUNNING, jnp.int32),
-        )
+        if isinstance(solver, AbstractCountedSolver):
+            solver = Counting(solver)
+        fresh = SegmentedState.begin(state.controller.inner, state.controller.tnext)
         solution = dfx.diffeqsolve(
             self.terms(problem, constants),
-            self.solver,
+            solver,
             t0=state.t,
             t1=span.end,
             dt0=None,
@@ -259,6 +267,8 @@ class Solve(eqx.Module):
             event = jnp.where(cast(Array, solution.event_mask), nearest, -1)
         code = jnp.where(t >= span.end, Reason.COMPLETED, controller.code)
         code = jnp.where(event >= 0, Reason.EVENT, code)
+        if isinstance(self.solver, AbstractCountedSolver):
+            code = _with_solver_code(code, cast(Any, solution.solver_state).code)
         state = SolveState(
             t,
             y,
@@ -275,6 +285,35 @@ class Solve(eqx.Module):
             code,
             jnp.asarray(solution.stats["num_steps"]),
             jnp.asarray(solution.stats["num_rejected_steps"]),
+            controller.work,
             event,
             solution.interpolation,
         )
+
+
+def size_of_targets(problem: Problem) -> float | Array:
+    """The size by which outputs count as small: the root mean square of the targets.
+
+    Args:
+        problem: The problem.
+
+    Returns:
+        A positive number; one for labels, and for targets that are all zero.
+    """
+    y = problem.y
+    if not jnp.issubdtype(y.dtype, jnp.inexact):
+        return 1.0
+    size = jnp.sqrt(jnp.mean(y**2))
+    return jnp.where(size > 0, size, 1.0)
+
+
+def _with_solver_code(code: IntScalar, found: IntScalar) -> IntScalar:
+    for wrong, reason in _REASONS.items():
+        code = jnp.where(found == wrong, reason, code)
+    return code
+
+
+_REASONS = {
+    Code.SPECTRUM: Reason.SPECTRUM,
+    Code.FACTORIZATION: Reason.FACTORIZATION,
+}

@@ -1,9 +1,12 @@
 """diffrax solvers and step-size controllers made for training flows."""
 
+from ._chebyshev import Chebyshev as Chebyshev
+from ._code import Code as Code
 from ._counted import (
     AbstractCountedSolver as AbstractCountedSolver,
     Attempt as Attempt,
     Work as Work,
     work as work,
 )
+from ._function_space import FunctionSpace as FunctionSpace
 from ._term import FlowTerm as FlowTerm

@@ -19,6 +19,7 @@ class Work(NamedTuple):
         jacobians: Products Jv or Jᵀg at a frozen θ.
         kernel_builds: Kernels formed.
         factorizations: Decompositions of an N·K by N·K matrix.
+        refused: Attempts given up at once, for want of stages.
     """
 
     evaluations: IntScalar
@@ -26,6 +27,7 @@ class Work(NamedTuple):
     jacobians: IntScalar
     kernel_builds: IntScalar
     factorizations: IntScalar
+    refused: IntScalar
 
 
 def work(
@@ -34,6 +36,7 @@ def work(
     jacobians: Any = 0,
     kernel_builds: Any = 0,
     factorizations: Any = 0,
+    refused: Any = 0,
 ) -> Work:
     """Counts of work as arrays.
 
@@ -43,11 +46,12 @@ def work(
         jacobians: See `Work`.
         kernel_builds: See `Work`.
         factorizations: See `Work`.
+        refused: See `Work`.
 
     Returns:
         The counts.
     """
-    counts = (evaluations, hvps, jacobians, kernel_builds, factorizations)
+    counts = (evaluations, hvps, jacobians, kernel_builds, factorizations, refused)
     return Work(*(jnp.asarray(count, jnp.int32) for count in counts))
 
 

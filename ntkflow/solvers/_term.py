@@ -53,7 +53,7 @@ class FlowTerm(dfx.AbstractTerm):
 
         # Compiled by itself, so that diffrax's several looks at it trace it once.
         @jax.jit
-        def vector_field(y: Packed) -> Packed:
+        def vector_field(y: Any) -> Any:
             state = coupled.unpack(y, problem)
             change = coupled.vector_field(state, problem, self.constants, origin)
             return coupled.pack(change)
@@ -113,3 +113,17 @@ class FlowTerm(dfx.AbstractTerm):
         state = coupled.unpack(y, problem)
         origin = coupled.origin(problem)
         return coupled.feedback(state, problem, self.constants, origin)
+
+
+def flow_term(terms: Any) -> FlowTerm | None:
+    """The term that diffrax was given, out of its wrapper for the direction of time.
+
+    Args:
+        terms: What a solver is handed.
+
+    Returns:
+        The flows; None for another term.
+    """
+    while not isinstance(terms, FlowTerm) and hasattr(terms, "term"):
+        terms = terms.term
+    return terms if isinstance(terms, FlowTerm) else None

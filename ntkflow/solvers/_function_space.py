@@ -1,0 +1,142 @@
+"""Errors measured where they matter: on the outputs, not on the parameters.
+
+An error of the parameters along a flat direction changes no output, and one along a
+stiff direction changes them a lot, so a tolerance on parameters promises nothing about
+the function. One product Jv carries a step's error to the outputs.
+"""
+
+from collections.abc import Callable
+from typing import Any, final
+
+import diffrax as dfx
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+from jaxtyping import Array, Float, PyTree
+
+from .._types import Scalar
+
+
+@final
+class FunctionSpace(dfx.AbstractStepSizeController[Any, Any]):
+    """Gives a controller the error of the outputs in place of that of the state.
+
+    Each array of outputs is measured by itself, relative to the larger of its root mean
+    square and `scale`: outputs that start at zero have the targets' size to be measured
+    by, and one small output among large ones does not dictate the step. The wrapped
+    controller's norm sees one array for each array of outputs.
+
+    Attributes:
+        controller: A diffrax controller that adapts to errors.
+        outputs: Takes a state to its outputs, any pytree; None where `ntkflow.simulate`
+            is to put the flows' training and test outputs.
+        scale: Size below which outputs count as small; None likewise, for the root mean
+            square of the targets.
+
+    Verified by:
+        tests/solvers/test_function_space.py::test_error_of_the_outputs_is_held
+    """
+
+    controller: dfx.AbstractStepSizeController
+    outputs: Callable[[Any], PyTree[Array]] | None = None
+    scale: Any = None
+
+    def wrap(self, direction: Any) -> "FunctionSpace":
+        """Wraps the inner controller.
+
+        Args:
+            direction: +1 or −1.
+
+        Returns:
+            The wrapped controller.
+        """
+        wrapped = self.controller.wrap(direction)
+        return eqx.tree_at(lambda s: s.controller, self, wrapped)
+
+    def bind(
+        self, outputs: Callable[[Any], PyTree[Array]], scale: Any
+    ) -> "FunctionSpace":
+        """Fills in what was left open.
+
+        Args:
+            outputs: Takes a state to its outputs.
+            scale: Size below which outputs count as small.
+
+        Returns:
+            A controller with both.
+        """
+        return FunctionSpace(
+            self.controller,
+            outputs if self.outputs is None else self.outputs,
+            scale if self.scale is None else self.scale,
+        )
+
+    def init(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, terms, t0, t1, y0, dt0, args, func, error_order
+    ):
+        """The first step, chosen by the inner controller from the state itself.
+
+        Args:
+            terms: The vector field.
+            t0: Start.
+            t1: End of the solve.
+            y0: The state.
+            dt0: The first step, or None.
+            args: Arguments of the vector field.
+            func: The solver's evaluation of the vector field.
+            error_order: Order of the error estimate.
+
+        Returns:
+            The end of the first step, and the inner controller's state.
+        """
+        return self.controller.init(terms, t0, t1, y0, dt0, args, func, error_order)
+
+    def adapt_step_size(
+        self, t0, t1, y0, y1_candidate, args, y_error, error_order, controller_state
+    ):
+        """The inner controller's decision on the outputs' error.
+
+        Args:
+            t0: Start of the step just made.
+            t1: End of the step just made.
+            y0: State at its start.
+            y1_candidate: State at its end.
+            args: Arguments of the vector field.
+            y_error: Estimate of the local error of the state.
+            error_order: Its order.
+            controller_state: The inner controller's state.
+
+        Returns:
+            As `diffrax.AbstractStepSizeController.adapt_step_size`.
+
+        Raises:
+            ValueError: If the outputs were left open, or there is no error estimate.
+        """
+        del y0
+        if self.outputs is None or y_error is None:
+            raise ValueError(
+                "FunctionSpace measures a solver's error on the outputs: give it "
+                "outputs=, a function of the state, and use a solver with an error "
+                "estimate."
+            )
+        f, error = jax.jvp(self.outputs, (y1_candidate,), (y_error,))
+        finite = jnp.stack([jnp.isfinite(e).all() for e in jtu.tree_leaves(error)])
+        # A step into nowhere has an infinite error, which every controller understands.
+        bad = ~(finite.all() & _all_finite(y1_candidate))
+        error = jtu.tree_map(lambda e: jnp.where(bad, jnp.inf, e), error)
+        size = jtu.tree_map(
+            lambda a: jnp.full_like(a, jnp.where(bad, 1.0, self._size(a))), f
+        )
+        return self.controller.adapt_step_size(
+            t0, t1, size, size, args, error, error_order, controller_state
+        )
+
+    def _size(self, f: Float[Array, "..."]) -> Scalar:
+        floor = jnp.asarray(0.0 if self.scale is None else self.scale, f.dtype)
+        return jnp.maximum(jnp.sqrt(jnp.mean(f**2)), floor)
+
+
+def _all_finite(tree: PyTree[Array]) -> Array:
+    leaves = [jnp.isfinite(leaf).all() for leaf in jtu.tree_leaves(tree)]
+    return jnp.stack(leaves).all()
