@@ -5,6 +5,8 @@ import socket
 import subprocess
 import sys
 
+from ..compilation import QUICK
+
 EIGHT = """
 import itertools
 import jax, numpy as np
@@ -80,8 +82,10 @@ for shard in product.addressable_shards:
 
 
 def environment(devices):
-    flags = f"--xla_force_host_platform_device_count={devices}"
-    return os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    flags = [f"--xla_force_host_platform_device_count={devices}"]
+    # Most of the time is compilation.
+    flags += [f"--{name}={str(value).lower()}" for name, value in QUICK.items()]
+    return os.environ | {"XLA_FLAGS": " ".join(flags), "JAX_PLATFORMS": "cpu"}
 
 
 def test_eight_devices_give_the_kernel_of_one():
