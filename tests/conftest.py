@@ -23,7 +23,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jaxtyping.install_import_hook("ntkflow", "beartype.beartype")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def key() -> jax.Array:
     """A key that every test may split as it likes."""
     return jax.random.key(20260)
