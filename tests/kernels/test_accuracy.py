@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, Phase, example, given, settings, strategies 
 import ntkflow as nf
 from ntkflow.kernels import _factors
 
+from ..compilation import QUICK
 from ..tolerances import roundoff
 from .networks import TRAITS, Block, Case, build, cases
 
@@ -29,11 +30,6 @@ COSTS = {
     "factored": "factored_flops",
     "nested": "nested_flops",
     "assembled": "jacobian_flops",
-}
-# Most of the time is compilation. What is tested is compiled as users compile it.
-QUICK: dict[str, Any] = {
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
 }
 BRANCHES = (
     Block("branch", (("inside", True),)),
@@ -57,6 +53,7 @@ def plain(model: Any, x: jax.Array, outputs: str) -> np.ndarray:
         rows = jax.jacrev(lambda q: eqx.combine(q, static)(xi))(p)
         return [row.reshape(row.shape[0], -1) for row in jax.tree.leaves(rows)]
 
+    # Most of the time is compilation. What is tested is compiled as users compile it.
     batched = jax.jit(jax.vmap(jacobian, (None, 0)), compiler_options=QUICK)
     blocks = batched(params, x)
     j = jnp.concatenate(blocks, axis=2)

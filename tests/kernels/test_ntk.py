@@ -11,7 +11,7 @@ from ntkflow.kernels import _inputs, _tiles
 from ntkflow.kernels._choose import METHODS
 
 from ..tolerances import roundoff
-from . import twin
+from . import quick, twin
 from .modules import CASES
 
 LAYOUTS = ["full", "diagonal", "trace"]
@@ -21,22 +21,32 @@ def distance(actual, expected):
     return np.linalg.norm(actual - expected) / np.linalg.norm(expected)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def case(key):
     return CASES["ntk_mlp"](key)
 
 
+@pytest.fixture(scope="module")
+def loops(case):
+    """By layout, what loops over everything give: the kernel, and a crossed one."""
+    model, x = case
+    return {
+        outputs: [
+            twin.kernel_by_leaf(model, x, x2, outputs=outputs)
+            for x2 in (None, 0.5 * x[:2])
+        ]
+        for outputs in LAYOUTS
+    }
+
+
 @pytest.mark.parametrize("outputs", LAYOUTS)
 @pytest.mark.parametrize("method", METHODS)
-def test_methods_match_a_loop_over_everything(method, outputs, case):
+def test_methods_match_a_loop_over_everything(method, outputs, case, loops):
     model, x = case
     options = {"outputs": outputs, "method": method, "by_leaf": True}
-    parts = nf.ntk(model, x, **options)
-    crossed = nf.ntk(model, x, 0.5 * x[:2], **options)
-    for expected, found in (
-        (twin.kernel_by_leaf(model, x, outputs=outputs), parts),
-        (twin.kernel_by_leaf(model, x, 0.5 * x[:2], outputs=outputs), crossed),
-    ):
+    parts = quick.ntk(model, x, **options)
+    crossed = quick.ntk(model, x, 0.5 * x[:2], **options)
+    for expected, found in zip(loops[outputs], (parts, crossed), strict=True):
         assert list(found) == list(expected)
         scale = np.linalg.norm(sum(expected.values()))
         for name, part in found.items():
@@ -76,12 +86,15 @@ def test_tiles_give_the_same_kernel_within_any_bound(method, outputs, key):
     model = nf.models.MLP(3, 2, 5, 1, key=key)
     x1, x2 = jax.random.normal(key, (11, 3)), jax.random.normal(key, (8, 3))
     options = {"outputs": outputs, "method": method}
-    whole, crossed = nf.ntk(model, x1, **options), nf.ntk(model, x1, x2, **options)
+    whole, crossed = (
+        quick.ntk(model, x1, **options),
+        quick.ntk(model, x1, x2, **options),
+    )
     least = 10_000 if method == "vector_products" else 5_000
     for max_bytes in (least, 2 * least):
-        tiled = nf.ntk(model, x1, max_bytes=max_bytes, **options)
+        tiled = quick.ntk(model, x1, max_bytes=max_bytes, **options)
         assert distance(tiled, whole) <= roundoff(50)
-        tiled = nf.ntk(model, x1, x2, max_bytes=max_bytes, **options)
+        tiled = quick.ntk(model, x1, x2, max_bytes=max_bytes, **options)
         assert distance(tiled, crossed) <= roundoff(50)
 
 
@@ -112,19 +125,25 @@ def test_bounds_of_the_test_above_cut_the_examples(method, key, monkeypatch):
         assert not seen[0].kept
 
 
+@pytest.fixture(scope="module")
+def single(key):
+    """A network in float32, examples, and by layout what loops give."""
+    model = nf.models.MLP(7, 3, 9, 2, key=key, dtype=jnp.float32)
+    x = jax.random.normal(key, (10, 7), jnp.float32)
+    return model, x, {name: twin.kernel(model, x, outputs=name) for name in LAYOUTS}
+
+
 @pytest.mark.parametrize("outputs", LAYOUTS)
 @pytest.mark.parametrize("size", [1, 3, 4, 5, 10])
 def test_symmetric_kernels_are_symmetric_to_the_last_bit(
-    size, outputs, key, monkeypatch
+    size, outputs, single, monkeypatch
 ):
     monkeypatch.setattr(_tiles, "_preferred", lambda *_: size)
-    model = nf.models.MLP(7, 3, 9, 2, key=key, dtype=jnp.float32)
-    x = jax.random.normal(key, (10, 7), jnp.float32)
+    model, x, exact = single
     kernel = nf.ntk(model, x, outputs=outputs, apply=lambda m, xi: m(xi))
     axes = {"full": (2, 3, 0, 1), "diagonal": (1, 0, 2), "trace": (1, 0)}[outputs]
     assert np.array_equal(kernel, np.transpose(kernel, axes))
-    exact = twin.kernel(model, x, outputs=outputs)
-    assert distance(kernel, exact) <= roundoff(100, np.float32)
+    assert distance(kernel, exact[outputs]) <= roundoff(100, np.float32)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -151,16 +170,16 @@ def test_layouts_are_parts_of_the_full_kernel(case):
 def test_frozen_leaves_and_filters_leave_the_kernel(method, key):
     model = eqx.nn.MLP(3, 2, 5, 1, key=key)
     x = jax.random.normal(key, (4, 3))
-    parts = nf.ntk(model, x, method=method, by_leaf=True)
+    parts = quick.ntk(model, x, method=method, by_leaf=True)
     first = {"layers[0].weight", "layers[0].bias"}
     expected = sum(part for name, part in parts.items() if name in first)
     frozen = eqx.tree_at(lambda m: m.layers[1], model, replace_fn=nf.models.Frozen)
-    assert distance(nf.ntk(frozen, x, method=method), expected) <= roundoff(50)
+    assert distance(quick.ntk(frozen, x, method=method), expected) <= roundoff(50)
     mask = jax.tree.map(lambda _: False, model)
     mask = eqx.tree_at(
         lambda m: (m.layers[0].weight, m.layers[0].bias), mask, replace=(True, True)
     )
-    filtered = nf.ntk(model, x, method=method, trainable=mask)
+    filtered = quick.ntk(model, x, method=method, trainable=mask)
     assert distance(filtered, expected) <= roundoff(50)
 
 
@@ -180,7 +199,7 @@ def test_apply_takes_the_kernel_of_a_differential_residual(method, key):
         return jnp.stack([jnp.trace(hessian) - jnp.sin(x[0]), m(x)[0]])
 
     x = jax.random.normal(key, (3, 2))
-    found = nf.ntk(model, x, outputs="full", method=method, apply=residual)
+    found = quick.ntk(model, x, outputs="full", method=method, apply=residual)
     assert distance(found, twin.kernel(model, x, apply=residual)) <= roundoff(300)
 
 

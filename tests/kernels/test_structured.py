@@ -1,5 +1,7 @@
 """The structured method is exact for every module, and factors where it should."""
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -14,7 +16,7 @@ from ntkflow.kernels._uses import group_uses
 from ntkflow.kernels._walk import flatten
 
 from ..tolerances import roundoff
-from . import twin
+from . import quick, twin
 from .modules import CASES, D, Formula, bent, convolve
 
 
@@ -39,31 +41,37 @@ def assembled(monkeypatch):
     monkeypatch.setattr(_factors, "nested_flops", lambda *_: 1e30)
 
 
-def kernel(model, x, x2=None, **options):
-    # A new function each time: a patched plan must not meet a cached compilation.
-    return nf.ntk(model, x, x2, apply=lambda m, xi: m(xi), **options)
-
-
 def distance(actual, expected, scale=None):
     return np.linalg.norm(actual - expected) / np.linalg.norm(
         expected if scale is None else scale
     )
 
 
+@pytest.fixture(scope="module")
+def contracted(key):
+    """A module of `CASES`, its examples and its kernel, which no form has a part in."""
+
+    @functools.cache
+    def compute(name):
+        model, x = CASES[name](key)
+        parts = quick.ntk(model, x, outputs="full", method="contraction", by_leaf=True)
+        return model, x, {leaf: np.asarray(part) for leaf, part in parts.items()}
+
+    return compute
+
+
 @pytest.mark.parametrize("form", ["factored", "nested", "assembled"])
 @pytest.mark.parametrize("name", CASES)
-def test_structured_matches_contraction(name, form, key, request):
+def test_structured_matches_contraction(name, form, contracted, request):
     request.getfixturevalue(form)
-    model, x = CASES[name](key)
-    options = {"outputs": "full", "by_leaf": True}
-    expected = kernel(model, x, method="contraction", **options)
-    parts = kernel(model, x, method="structured", **options)
+    model, x, expected = contracted(name)
+    parts = quick.ntk(model, x, outputs="full", method="structured", by_leaf=True)
     assert list(parts) == list(expected)
     # `in_low_precision` rounds to float32, at other places in each form.
     dtype = np.float32 if name == "in_low_precision" else np.float64
     total = sum(expected.values())
     for leaf, part in parts.items():
-        error = distance(part, expected[leaf], total)
+        error = distance(np.asarray(part), expected[leaf], total)
         assert error <= roundoff(100, dtype), f"{leaf}: {error}"
 
 
@@ -74,11 +82,11 @@ def test_other_layouts_and_cross_kernels_match_loops(name, outputs, key):
     model, x = CASES[name](key)
     options = {"outputs": outputs, "method": "structured"}
     actual, expected = (
-        kernel(model, x, **options),
+        quick.ntk(model, x, **options),
         twin.kernel(model, x, outputs=outputs),
     )
     assert distance(actual, expected) <= roundoff(100)
-    actual = kernel(model, x, 0.5 * x[:2], **options)
+    actual = quick.ntk(model, x, 0.5 * x[:2], **options)
     expected = twin.kernel(model, x, 0.5 * x[:2], outputs=outputs)
     assert distance(actual, expected) <= roundoff(100)
 
@@ -222,8 +230,8 @@ def check_composition(blocks, seed):
         return h
 
     model = Formula(weights, function)
-    expected = kernel(model, x, outputs="full", method="contraction")
-    actual = kernel(model, x, outputs="full", method="structured")
+    expected = quick.ntk(model, x, outputs="full", method="contraction")
+    actual = quick.ntk(model, x, outputs="full", method="structured")
     assert np.linalg.norm(actual - expected) <= 1e-13 * np.linalg.norm(expected)
 
 

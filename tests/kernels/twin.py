@@ -5,9 +5,12 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ntkflow.models import named_leaves, partition
+
+from ..compilation import QUICK
 
 
 def gradients(
@@ -26,7 +29,7 @@ def gradients(
         ),
         params,
     ).shape[0]
-    gradient = jax.jit(jax.grad(output), static_argnums=2)
+    gradient = jax.jit(jax.grad(output), compiler_options=QUICK)
     rows: dict[str, list[list[np.ndarray]]] = {}
     for xi in x:
         for k in range(n_outputs):
@@ -48,14 +51,17 @@ def kernel_by_leaf(
     trainable: Any = None,
 ) -> dict[str, np.ndarray]:
     """For each trained leaf its part of the kernel."""
-    first = gradients(model, x1, apply, trainable)
-    second = first if x2 is None else gradients(model, x2, apply, trainable)
+    every = x1 if x2 is None else jnp.concatenate([x1, x2])
+    rows, columns = len(x1), 0 if x2 is None else len(x1)
     formula = {
         "full": "akp,blp->akbl",
         "diagonal": "akp,bkp->abk",
         "trace": "akp,bkp->ab",
     }[outputs]
-    return {name: np.einsum(formula, first[name], second[name]) for name in first}
+    return {
+        name: np.einsum(formula, leaf[:rows], leaf[columns:])
+        for name, leaf in gradients(model, every, apply, trainable).items()
+    }
 
 
 def kernel(*args: Any, **kwargs: Any) -> np.ndarray:

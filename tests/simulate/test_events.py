@@ -13,6 +13,8 @@ from ntkflow.simulate import (
 )
 from tests.simulate.problems import tiny
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 TIMES = log_times(1e-2, 20, 12)
 SETTINGS = {"rtol": 1e-7, "atol": 1e-9, "progress": False}
 

@@ -18,6 +18,8 @@ from ntkflow.simulate import (
 from ntkflow.simulate._plan import check_kinds
 from tests.simulate.problems import dense_kernel, tiny
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 TIMES = log_times(1e-2, 5, 8)
 
 

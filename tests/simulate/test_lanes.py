@@ -14,6 +14,8 @@ from ntkflow.simulate import Trajectory, log_times, simulate
 from tests.simulate.problems import tiny
 from tests.tolerances import solver
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 RTOL = 1e-6
 SETTINGS = {"rtol": RTOL, "atol": 1e-8, "progress": False}
 TIMES = log_times(1e-1, 3, 5)

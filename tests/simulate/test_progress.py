@@ -11,6 +11,8 @@ from ntkflow.simulate._integrate import Tally
 from ntkflow.simulate._pace import Pace
 from tests.simulate.problems import tiny
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 
 @pytest.fixture
 def pace():

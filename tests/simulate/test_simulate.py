@@ -17,6 +17,7 @@ from ntkflow.simulate import Reason, log_times, simulate
 from tests.simulate.problems import dense_kernel, tiny
 from tests.tolerances import solver
 
+quickly = pytest.mark.usefixtures("quickly_compiled")
 RTOL, ATOL = 1e-6, 1e-8
 
 
@@ -90,6 +91,7 @@ def test_frozen_residual_matches_matrix_exponential(coupled):
         np.testing.assert_allclose(test, f0_test - moved.reshape(3, 2), atol=scale)
 
 
+@quickly
 def test_frozen_residual_of_a_singular_kernel_matches_matrix_exponential():
     problem = tiny()
     twice = Problem(problem.model, problem.x[jnp.array([0, 0, 1])], problem.y[:3])
@@ -110,6 +112,7 @@ def test_frozen_residual_of_a_singular_kernel_matches_matrix_exponential():
         np.testing.assert_allclose(f, expected, atol=atol)
 
 
+@quickly
 @pytest.mark.parametrize("towards", ["zero", "initial"])
 def test_frozen_flow_with_decay_equals_the_decayed_linear_model(towards):
     problem = tiny(decay=Decay(0.3, towards))
@@ -126,6 +129,7 @@ def test_frozen_flow_with_decay_equals_the_decayed_linear_model(towards):
         assert np.abs(gap).max() <= solver(RTOL) * initial_norm(problem)
 
 
+@quickly
 def test_decay_towards_the_start_ends_at_kernel_ridge_regression():
     problem = tiny(decay=Decay(0.5, "initial"))
     run = simulate(
@@ -145,6 +149,7 @@ def test_decay_towards_the_start_ends_at_kernel_ridge_regression():
     np.testing.assert_allclose(found, ridge, atol=solver(RTOL) * np.linalg.norm(y))
 
 
+@quickly
 def test_cross_entropy_flows_agree_where_theory_says_so():
     base = tiny()
     labels = np.array([0, 1, 1, 0, 1, 0])
@@ -167,6 +172,7 @@ def test_cross_entropy_flows_agree_where_theory_says_so():
     assert np.abs(run.dataset.energy_defect).max() <= solver(RTOL)
 
 
+@quickly
 def test_output_scale_and_time_scale_leave_a_linear_model_unchanged():
     """The frozen flow of α(f − f₀) at c = 1/α² is that of f − f₀ at c = 1."""
     from ntkflow.models import Scaled
@@ -218,6 +224,7 @@ def test_dataset_has_the_promised_shape(coupled):
     assert run.stats["evaluations"] == 6 * run.stats["steps"]
 
 
+@quickly
 def test_user_modules_with_shared_integer_and_normalized_leaves_are_trained():
     class Tied(eqx.Module):
         shared: eqx.nn.Shared
@@ -260,6 +267,7 @@ def test_user_modules_with_shared_integer_and_normalized_leaves_are_trained():
     assert run.dataset.loss_train[0, -1] < 0.5 * problem.objective(problem.params)
 
 
+@quickly
 def test_float32_models_are_simulated_in_float32():
     problem = tiny(dtype=jnp.float32)
     run = simulate(problem, [0.5, 2.0], measures=(), rtol=1e-4, progress=False)

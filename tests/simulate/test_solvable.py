@@ -15,6 +15,7 @@ from ntkflow.problem import Problem
 from ntkflow.simulate import log_times, simulate
 from tests.tolerances import solver
 
+quickly = pytest.mark.usefixtures("quickly_compiled")
 RTOL = 1e-7
 SETTINGS = {"flows": [Gradient()], "rtol": RTOL, "atol": 1e-10, "progress": False}
 
@@ -23,6 +24,7 @@ def orthonormal(rng, rows, columns):
     return np.linalg.qr(rng.standard_normal((rows, columns)))[0]
 
 
+@quickly
 def test_deep_linear_modes_follow_saxe():
     """u(t) = s e^{2st}/(e^{2st} − 1 + s/u₀) for aligned balanced weights; Saxe 2014."""
     rng = np.random.default_rng(0)
@@ -55,6 +57,7 @@ def test_deep_linear_modes_follow_saxe():
     assert np.abs(run.dataset.conserved_drift).max() <= solver(RTOL)
 
 
+@quickly
 def test_bias_free_relu_conserves_each_neurons_balance():
     rng = np.random.default_rng(1)
     model = MLP(
@@ -66,6 +69,7 @@ def test_bias_free_relu_conserves_each_neurons_balance():
     assert np.abs(run.dataset.conserved_drift).max() <= solver(RTOL, factor=100)
 
 
+@quickly
 @pytest.mark.parametrize("alpha", [0.1, 2.0])
 def test_diagonal_linear_network_ends_at_its_implicit_bias(alpha):
     """Converged, asinh(β/2α²) is in the row space of X; Woodworth et al. (2020)."""
