@@ -98,7 +98,9 @@ class Counting(dfx.AbstractAdaptiveSolver):
             As `diffrax.AbstractSolver.step`, its error a `Counted`.
         """
         tried = self.solver.attempt(terms, t0, t1, y0, args, solver_state, made_jump)
-        error = Counted(tried.y_error, tried.work)
+        # diffrax looks for NaN in all of an estimate, which integers do not have.
+        counts = (count.astype(jnp.float32) for count in tried.work)
+        error = Counted(tried.y_error, Work(*counts))
         return tried.y1, error, tried.dense_info, tried.state, tried.result
 
     def func(self, terms, t0, y0, args):
@@ -146,7 +148,6 @@ def split_error(y_error: Any, evaluations: int) -> tuple[Any, Work]:
         The error estimate and the cost.
     """
     if isinstance(y_error, Counted):
-        # diffrax has cast all of the estimate to the state's dtype.
         counts = (count.astype(jnp.int32) for count in y_error.work)
         return y_error.error, Work(*counts)
     return y_error, work(evaluations)

@@ -34,7 +34,7 @@ def _value_at(
         t1=t1,
         dt0=solve.dt0,
         y0=y0,
-        stepsize_controller=solve.controller,
+        stepsize_controller=solve.stepping(problem, constants),
         adjoint=dfx.ForwardMode(),
         max_steps=None,
     )

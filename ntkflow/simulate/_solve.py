@@ -116,10 +116,18 @@ class Solve(eqx.Module):
         """
         return FlowTerm(self.coupled, problem, constants)
 
-    def _stepping(
+    def stepping(
         self, problem: Problem, constants: dict[str, Any]
     ) -> dfx.AbstractStepSizeController:
-        """The controller, told what the outputs of a state are."""
+        """The controller, told what the outputs of a state are.
+
+        Args:
+            problem: The problem.
+            constants: From `Coupled.prepare`.
+
+        Returns:
+            A controller that diffrax can use.
+        """
         if not isinstance(self.controller, FunctionSpace):
             return self.controller
         coupled = self.coupled
@@ -147,7 +155,7 @@ class Solve(eqx.Module):
         t0 = jnp.zeros_like(end)
         y0 = self.coupled.pack(self.coupled.init(problem))
         dt0 = None if self.dt0 is None else jnp.asarray(self.dt0, end.dtype)
-        controller = self._stepping(problem, constants)
+        controller = self.stepping(problem, constants)
         tnext, inner = controller.wrap(1).init(
             terms,
             t0,
@@ -186,7 +194,7 @@ class Solve(eqx.Module):
         """
         solver = self.solver
         controller = Segmented(
-            self._stepping(problem, constants),
+            self.stepping(problem, constants),
             state.controller.tnext,
             span.max_steps,
             span.window[-1],

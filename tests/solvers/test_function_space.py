@@ -1,0 +1,123 @@
+"""Errors measured on the outputs."""
+
+import diffrax as dfx
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ntkflow.flows import Gradient, max_over_flows
+from ntkflow.simulate import log_times, simulate
+from ntkflow.solvers import Chebyshev, FunctionSpace
+from tests.simulate.problems import tiny
+
+T1 = 1.0
+
+
+@eqx.filter_jit
+def final(controller, gain):
+    """Two decoupled decays, of which the second hardly shows in the outputs."""
+
+    def field(t, y, args):
+        return jnp.stack([-y[0], jnp.cos(40 * t) * 40])
+
+    solution = dfx.diffeqsolve(
+        dfx.ODETerm(field),
+        dfx.Bosh3(),
+        0.0,
+        T1,
+        None,
+        jnp.ones(2),
+        stepsize_controller=controller,
+        adjoint=dfx.ForwardMode(),
+        max_steps=None,
+    )
+    return solution.ys[-1], solution.stats["num_steps"]
+
+
+def exact():
+    return np.array([np.exp(-T1), 1 + np.sin(40 * T1)])
+
+
+def test_error_of_the_outputs_is_held():
+    gain = jnp.asarray([1.0, 1e-8])
+    inner = dfx.PIDController(rtol=1e-5, atol=1e-9)
+    y, steps = final(FunctionSpace(inner, lambda y: gain * y, 0.0), gain)
+    found, expected = gain * y, gain * exact()
+    assert np.abs(found - expected).max() < 1e-4
+    _, steps_of_states = final(inner, gain)
+    # What does not show costs no steps.
+    assert 3 * int(steps) < int(steps_of_states)
+
+
+def test_identity_outputs_measure_the_state_by_its_root_mean_square():
+    error = {"a": jnp.asarray([3e-3, 4e-3])}
+    state = {"a": jnp.asarray([0.3, 0.4])}
+    inner = dfx.PIDController(rtol=1e-2, atol=0.0, norm=max_over_flows)
+    controller = FunctionSpace(inner, lambda y: y, 0.0)
+    one = jnp.asarray(1.0)
+    inner_state = (one, one, jnp.asarray(False))
+    # The error's size is 1e-2 of the state's: just the tolerance, by hand.
+    for factor, kept in ((0.99, True), (1.01, False)):
+        scaled = {"a": factor * error["a"]}
+        decision = controller.adapt_step_size(
+            0.0 * one, one, state, state, None, scaled, 2, inner_state
+        )
+        assert bool(decision[0]) is kept
+
+
+def test_outputs_that_start_at_zero_are_measured_by_the_targets():
+    error, state = jnp.asarray([5e-3]), jnp.asarray([0.0])
+    one = jnp.asarray(1.0)
+    inner_state = (one, one, jnp.asarray(False))
+    inner = dfx.PIDController(rtol=1e-2, atol=0.0)
+    for scale, kept in ((1.0, True), (0.1, False)):
+        controller = FunctionSpace(inner, lambda y: y, scale)
+        decision = controller.adapt_step_size(
+            0.0 * one, one, state, state, None, error, 2, inner_state
+        )
+        assert bool(decision[0]) is kept
+
+
+def test_a_state_that_is_not_finite_shrinks_the_step():
+    one = jnp.asarray(1.0)
+    controller = FunctionSpace(
+        dfx.PIDController(rtol=1e-2, atol=1e-3), lambda y: y, one
+    )
+    keep, t0, t1, *_ = controller.adapt_step_size(
+        0.0 * one, one, one[None], one[None] * jnp.nan, None, one[None], 2,
+        (one, one, jnp.asarray(False)),
+    )  # fmt: skip
+    assert not keep
+    assert not float(t0)
+    assert 0 < float(t1) < 0.5
+
+
+def test_without_outputs_it_says_what_is_missing():
+    controller = FunctionSpace(dfx.PIDController(rtol=1e-2, atol=1e-3))
+    with pytest.raises(ValueError, match="outputs="):
+        final(controller, jnp.ones(2))
+
+
+@pytest.mark.parametrize("solver", [dfx.Tsit5(), Chebyshev()], ids=["tsit5", "rkc"])
+def test_simulated_outputs_are_within_three_tolerances(solver):
+    """The largest error of the outputs in time, where the flow is contractive."""
+    settings = {
+        "flows": [Gradient()],
+        "measures": (),
+        "progress": False,
+    }
+    times = log_times(1e-2, 4, 9)
+    exact = simulate(tiny(), times, rtol=1e-10, atol=1e-12, **settings).dataset
+    scale = np.sqrt(np.mean(np.asarray(exact.y_train) ** 2))
+    for rtol in (1e-2, 1e-3, 1e-4):
+        run = simulate(
+            tiny(), times, solver=solver, rtol=rtol, atol=0.01 * rtol, **settings
+        )
+        for name in ("f_train", "f_test"):
+            wrong = np.asarray(run.dataset[name][0] - exact[name][0])
+            sizes = np.sqrt(np.mean(np.asarray(exact[name][0]) ** 2, axis=(1, 2)))
+            relative = np.sqrt(np.mean(wrong**2, axis=(1, 2))) / np.maximum(
+                sizes, scale
+            )
+            assert relative.max() <= 3 * rtol, (name, rtol)
