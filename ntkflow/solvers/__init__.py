@@ -6,4 +6,5 @@ from ._counted import (
     Work as Work,
     work as work,
 )
+from ._implicit import KernelImplicit as KernelImplicit
 from ._term import FlowTerm as FlowTerm

@@ -113,3 +113,17 @@ class FlowTerm(dfx.AbstractTerm):
         state = coupled.unpack(y, problem)
         origin = coupled.origin(problem)
         return coupled.feedback(state, problem, self.constants, origin)
+
+
+def flow_term(terms: Any) -> FlowTerm:
+    """The term that diffrax was given, out of the wrapper for the direction of time.
+
+    Args:
+        terms: What a solver is handed.
+
+    Returns:
+        The flows.
+    """
+    while not isinstance(terms, FlowTerm):
+        terms = terms.term
+    return terms
