@@ -19,7 +19,7 @@ from ..kernels import kernel_of
 from ..problem import Problem, SquaredError
 from ._term import FlowTerm
 
-Modes = dict[str, Float[Array, " m"]]
+Modes = dict[str, Float[Array, " _"]]
 """One vector of N·K numbers a flow."""
 
 

@@ -27,6 +27,9 @@ from ._term import FlowTerm, flow_term
 Cores: TypeAlias = dict[str, Float[Array, "m m"]]
 """Small matrices WU by kernel."""
 
+Stages: TypeAlias = dict[str, Float[Array, "4 _"]]
+"""The unknowns u_i of a step, by flow."""
+
 
 @final
 class StagePolynomial(dfx.AbstractLocalInterpolation):
@@ -218,12 +221,10 @@ def _stages(
     args: Any,
     resolvent: Resolvent,
     step: Scalar,
-) -> Packed:
-    """The unknowns u_i of the stages, stacked."""
-
+) -> Stages:
     # A loop over the stages, so that the vector field is compiled once and not four
     # times; the rows of a stage that is still to come are zero.
-    def stage(found: Packed, now: Any) -> tuple[Packed, None]:
+    def stage(found: Stages, now: Any) -> tuple[Stages, None]:
         i, a, c = now
         change = terms.prod(terms.vf(t0, _combine(y0, a, found), args), step)
         right = _combine(change, c, found)
@@ -236,7 +237,7 @@ def _stages(
     return lax.scan(stage, empty, (jnp.arange(N_STAGES), *rows))[0]
 
 
-def _combine(start: Packed, row: Any, stages: Packed) -> Packed:
+def _combine(start: Packed, row: Any, stages: Stages) -> Packed:
     def add(y: Array, u: Array) -> Array:
         weights = jnp.asarray(row, u.dtype)
         return y + jnp.tensordot(weights, u, axes=1, precision="highest")
