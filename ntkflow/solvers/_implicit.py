@@ -103,7 +103,7 @@ class KernelImplicit(AbstractCountedSolver):
     term_structure: ClassVar[Any] = FlowTerm
     interpolation_cls: ClassVar[Any] = StagePolynomial
 
-    def order(self, terms: FlowTerm) -> int:
+    def order(self, terms: Any) -> int:
         """Three; the embedded estimate's local error is of order three as well.
 
         Args:
@@ -115,7 +115,7 @@ class KernelImplicit(AbstractCountedSolver):
         del terms
         return 3
 
-    def init(self, terms: FlowTerm, t0: Any, t1: Any, y0: Packed, args: Any) -> Cores:
+    def init(self, terms: Any, t0: Any, t1: Any, y0: Packed, args: Any) -> Cores:
         """Refuses flows that it cannot integrate; builds the kernels that stay.
 
         Args:
@@ -164,7 +164,7 @@ class KernelImplicit(AbstractCountedSolver):
 
     def attempt(
         self,
-        terms: FlowTerm,
+        terms: Any,
         t0: Any,
         t1: Any,
         y0: Packed,
@@ -215,7 +215,7 @@ class KernelImplicit(AbstractCountedSolver):
 
 
 def _stages(
-    terms: FlowTerm,
+    terms: Any,
     t0: Any,
     y0: Packed,
     args: Any,
