@@ -20,7 +20,7 @@ from ._base import (
 )
 from ._point import Point
 
-Packed: TypeAlias = dict[str, Inexact[Array, " n"]]
+Packed: TypeAlias = dict[str, Inexact[Array, " _"]]
 """A coupled state as a solver sees it: one vector a flow."""
 
 

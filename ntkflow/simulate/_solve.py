@@ -276,7 +276,7 @@ class Solve(eqx.Module):
         code = jnp.where(t >= span.end, Reason.COMPLETED, controller.code)
         code = jnp.where(event >= 0, Reason.EVENT, code)
         if isinstance(self.solver, AbstractCountedSolver):
-            code = _with_solver_code(code, cast(Any, solution.solver_state).code)
+            code = _with_solver_code(code, self.solver.code(solution.solver_state))
         state = SolveState(
             t,
             y,

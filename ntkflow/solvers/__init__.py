@@ -9,4 +9,5 @@ from ._counted import (
     work as work,
 )
 from ._function_space import FunctionSpace as FunctionSpace
+from ._implicit import KernelImplicit as KernelImplicit
 from ._term import FlowTerm as FlowTerm

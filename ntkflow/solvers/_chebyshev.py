@@ -192,6 +192,17 @@ class Chebyshev(AbstractCountedSolver):
         cost = work(evaluations, hvps=radius.products, refused=~fits)
         return Attempt(y1, error, dense, state, result, cost)
 
+    def code(self, state: ChebyshevState) -> IntScalar:
+        """Whether power iteration has settled.
+
+        Args:
+            state: The solver's state.
+
+        Returns:
+            A `Code`.
+        """
+        return state.code
+
     def _radius(
         self, terms: Any, t: Any, y: PyTree[Array], args: Any, known: Radius, due: Array
     ) -> Radius:

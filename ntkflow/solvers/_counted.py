@@ -109,6 +109,17 @@ class AbstractCountedSolver(dfx.AbstractAdaptiveSolver):
             The attempt.
         """
 
+    @abc.abstractmethod
+    def code(self, state: Any) -> IntScalar:
+        """What went wrong, if diffrax found the solve to have failed.
+
+        Args:
+            state: The solver's state.
+
+        Returns:
+            A `Code`.
+        """
+
     def step(
         self,
         terms: Any,

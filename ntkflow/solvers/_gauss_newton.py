@@ -6,6 +6,7 @@ semidefinite and of size N·K whatever the number of parameters. Functions of A 
 products with U and W and functions of that small matrix alone, never the inverse of Θ.
 """
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import jax
@@ -18,7 +19,7 @@ from ..kernels import kernel_of
 from ..problem import Problem, SquaredError
 from ._term import FlowTerm
 
-Modes = dict[str, Float[Array, " m"]]
+Modes = dict[str, Float[Array, " _"]]
 """One vector of N·K numbers a flow."""
 
 
@@ -62,16 +63,20 @@ class GaussNewton:
         """σ of each flow with a stiff part, in units of 1/time."""
         return {name: loop.shift for name, loop in self._loops.items()}
 
-    def cores(self) -> dict[str, Float[Array, "m m"]]:
-        """C SᵀΘS of every kernel.
+    def cores(
+        self, kernels: Collection[str] | None = None
+    ) -> dict[str, Float[Array, "m m"]]:
+        """C SᵀΘS of every kernel, or of some.
+
+        Args:
+            kernels: Names of the kernels; all if None.
 
         Returns:
             Symmetric matrices by kernel.
         """
-        return {
-            loop.kernel: self._core(loop)
-            for loop in _one_a_kernel(self._loops).values()
-        }
+        loops = _one_a_kernel(self._loops)
+        names = loops if kernels is None else kernels
+        return {name: self._core(loops[name]) for name in names}
 
     def _core(self, loop: Feedback) -> Float[Array, "m m"]:
         problem, root = self._problem, self._roots[loop.kernel]

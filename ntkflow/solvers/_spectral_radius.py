@@ -14,7 +14,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
 from .._types import BoolScalar, IntScalar, Scalar
-from ._term import flow_term
+from ._term import FlowTerm, unwrapped
 
 Blocks = dict[str, Any]
 """Parts of a state: a flow's each, or the whole of an unknown state."""
@@ -48,7 +48,7 @@ def split(term: dfx.AbstractTerm, y: PyTree[Array]) -> Blocks:
     Returns:
         The parts of the state by name.
     """
-    return {_WHOLE: y} if flow_term(term) is None else dict(y)
+    return dict(y) if isinstance(unwrapped(term), FlowTerm) else {_WHOLE: y}
 
 
 def first_guess(

@@ -115,15 +115,15 @@ class FlowTerm(dfx.AbstractTerm):
         return coupled.feedback(state, problem, self.constants, origin)
 
 
-def flow_term(terms: Any) -> FlowTerm | None:
+def unwrapped(terms: Any) -> Any:
     """The term that diffrax was given, out of its wrapper for the direction of time.
 
     Args:
         terms: What a solver is handed.
 
     Returns:
-        The flows; None for another term.
+        The innermost term.
     """
     while not isinstance(terms, FlowTerm) and hasattr(terms, "term"):
         terms = terms.term
-    return terms if isinstance(terms, FlowTerm) else None
+    return terms
