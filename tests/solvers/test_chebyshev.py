@@ -154,7 +154,7 @@ def test_float32_states_stay_float32():
 
 
 def test_work_grows_as_the_root_of_stiffness():
-    """Gradients over λT at one accuracy: exponent ½, where explicit methods have one."""
+    """Gradients over λT: an exponent of ½, where explicit methods have one."""
     stiffness, counts = np.array([1e3, 1e4, 1e5]), []
     for rate in stiffness:
         rates = jnp.asarray([1.0, rate])

@@ -6,10 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ntkflow.flows import Gradient, max_over_flows
-from ntkflow.simulate import log_times, simulate
-from ntkflow.solvers import Chebyshev, FunctionSpace
-from tests.simulate.problems import tiny
+from ntkflow.flows import max_over_flows
+from ntkflow.solvers import FunctionSpace
 
 T1 = 1.0
 
@@ -97,27 +95,3 @@ def test_without_outputs_it_says_what_is_missing():
     controller = FunctionSpace(dfx.PIDController(rtol=1e-2, atol=1e-3))
     with pytest.raises(ValueError, match="outputs="):
         final(controller, jnp.ones(2))
-
-
-@pytest.mark.parametrize("solver", [dfx.Tsit5(), Chebyshev()], ids=["tsit5", "rkc"])
-def test_simulated_outputs_are_within_three_tolerances(solver):
-    """The largest error of the outputs in time, where the flow is contractive."""
-    settings = {
-        "flows": [Gradient()],
-        "measures": (),
-        "progress": False,
-    }
-    times = log_times(1e-2, 4, 9)
-    exact = simulate(tiny(), times, rtol=1e-10, atol=1e-12, **settings).dataset
-    scale = np.sqrt(np.mean(np.asarray(exact.y_train) ** 2))
-    for rtol in (1e-2, 1e-3, 1e-4):
-        run = simulate(
-            tiny(), times, solver=solver, rtol=rtol, atol=0.01 * rtol, **settings
-        )
-        for name in ("f_train", "f_test"):
-            wrong = np.asarray(run.dataset[name][0] - exact[name][0])
-            sizes = np.sqrt(np.mean(np.asarray(exact[name][0]) ** 2, axis=(1, 2)))
-            relative = np.sqrt(np.mean(wrong**2, axis=(1, 2))) / np.maximum(
-                sizes, scale
-            )
-            assert relative.max() <= 3 * rtol, (name, rtol)

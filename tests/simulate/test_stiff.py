@@ -1,0 +1,124 @@
+"""Solvers made for training, through the whole of `simulate`."""
+
+import diffrax as dfx
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ntkflow.flows import Gradient, Momentum, Residual, max_over_flows
+from ntkflow.problem import CrossEntropy, Problem
+from ntkflow.simulate import Reason, log_times, simulate
+from ntkflow.solvers import Chebyshev, FunctionSpace, KernelImplicit
+from tests.simulate.problems import tiny
+
+TIMES = log_times(1e-2, 4, 9)
+SETTINGS = {"flows": [Gradient()], "measures": (), "progress": False}
+SOLVERS = {
+    "Tsit5": dfx.Tsit5(),
+    "Chebyshev": Chebyshev(),
+    "KernelImplicit": KernelImplicit(),
+}
+
+
+@pytest.fixture(scope="module")
+def exact():
+    settings = SETTINGS | {"solver": dfx.Dopri8()}
+    return simulate(tiny(), TIMES, rtol=1e-11, atol=1e-13, **settings).dataset
+
+
+@pytest.mark.usefixtures("quickly_compiled")
+@pytest.mark.parametrize("name", SOLVERS)
+def test_outputs_are_within_three_tolerances(name, exact):
+    """The largest error of the outputs in time, where the flow is contractive."""
+    targets = np.sqrt(np.mean(np.asarray(exact.y_train) ** 2))
+    for rtol in (1e-2, 1e-4, 1e-5):
+        run = simulate(
+            tiny(), TIMES, solver=SOLVERS[name], rtol=rtol, atol=0.01 * rtol, **SETTINGS
+        )
+        for variable in ("f_train", "f_test"):
+            right = np.asarray(exact[variable][0])
+            wrong = np.asarray(run.dataset[variable][0]) - right
+            size = np.sqrt(np.mean(right**2, axis=(1, 2)))
+            error = np.sqrt(np.mean(wrong**2, axis=(1, 2)))
+            assert (error <= 3 * rtol * np.maximum(size, targets)).all(), (rtol, error)
+
+
+@pytest.mark.usefixtures("quickly_compiled")
+def test_work_is_counted_alike_whatever_the_segments():
+    settings = SETTINGS | {"solver": Chebyshev(refresh=5), "rtol": 1e-4}
+    whole = simulate(tiny(), TIMES, **settings)
+    pieces = simulate(tiny(), TIMES, segment_steps=3, **settings)
+    np.testing.assert_array_equal(whole.dataset.f_train, pieces.dataset.f_train)
+    for name in ("steps", "rejected", "evaluations", "gradients", "hvps"):
+        assert whole.stats[name] == pieces.stats[name], name
+    assert whole.stats["gradients"] >= 2 * whole.stats["steps"]
+    assert whole.stats["hvps"] >= whole.stats["steps"] // 5
+    assert whole.stats["factorizations"] == 0
+    assert whole.stats["solver"] == "gradient: Chebyshev"
+
+
+@pytest.mark.usefixtures("quickly_compiled")
+def test_kernel_solver_counts_a_kernel_and_a_factorization_a_step():
+    flows = [Gradient(), Residual("evolving")]
+    settings = SETTINGS | {"flows": flows, "solver": KernelImplicit()}
+    run = simulate(tiny(), TIMES, **settings)
+    steps = run.stats["steps"]
+    assert run.stats["kernel_builds"] == run.stats["factorizations"] == steps
+    assert run.stats["gradients"] == run.stats["evaluations"] == 4 * steps
+
+
+def test_the_state_keeps_its_own_tolerances_when_asked():
+    controller = dfx.PIDController(rtol=1e-3, atol=1e-6)
+    run = simulate(tiny(), TIMES, controller=controller, **SETTINGS)
+    assert "FunctionSpace" not in run.dataset.attrs["controller"]
+    default = simulate(tiny(), TIMES, rtol=1e-3, **SETTINGS)
+    assert "FunctionSpace" in default.dataset.attrs["controller"]
+    wrapped = FunctionSpace(
+        dfx.PIDController(rtol=1e-3, atol=1e-6, norm=max_over_flows)
+    )
+    again = simulate(tiny(), TIMES, controller=wrapped, **SETTINGS)
+    np.testing.assert_allclose(again.dataset.f_train, default.dataset.f_train)
+
+
+def test_too_few_stages_are_named_as_the_reason():
+    base = tiny()
+    problem = Problem(base.model, base.x, base.y, time_scale=1e6)
+    solver = Chebyshev(max_stages=2)
+    run = simulate(
+        problem,
+        TIMES,
+        dt0=1.0,
+        solver=solver,
+        max_steps=5,
+        throw=False,
+        **SETTINGS,
+    )
+    assert run.reason is Reason.STAGES
+    assert "max_stages" in run.reason.message
+
+
+def test_a_spectrum_that_does_not_settle_is_named_as_the_reason():
+    solver = Chebyshev(max_products=2)
+    run = simulate(tiny(), TIMES, solver=solver, throw=False, **SETTINGS)
+    assert run.reason is Reason.SPECTRUM
+    assert np.isfinite(run.dataset.f_train).all()
+
+
+@pytest.mark.parametrize("solver", [Chebyshev(), KernelImplicit()])
+def test_the_heavy_ball_is_refused(solver):
+    settings = SETTINGS | {"flows": [Momentum(1.0)], "solver": solver}
+    with pytest.raises(ValueError, match=r"diffrax\.Tsit5"):
+        simulate(tiny(), TIMES, **settings)
+
+
+@pytest.mark.usefixtures("quickly_compiled")
+def test_cross_entropy_agrees_between_solvers():
+    base = tiny()
+    labels = jnp.asarray([0, 1, 0, 1, 1, 0])
+    problem = Problem(base.model, base.x, labels, loss=CrossEntropy())
+    found = [
+        simulate(problem, TIMES, solver=solver, rtol=1e-5, **SETTINGS).dataset.f_train
+        for solver in SOLVERS.values()
+    ]
+    for other in found[1:]:
+        assert np.abs(other - found[0]).max() < 1e-4 * np.abs(found[0]).max()
