@@ -1,6 +1,7 @@
 """The right-hand sides: training as differential equations."""
 
 from ._base import (
+    ORIGIN as ORIGIN,
     AbstractFlow as AbstractFlow,
     AbstractParameterFlow as AbstractParameterFlow,
     Context as Context,

@@ -6,4 +6,8 @@ from ._counted import (
     Work as Work,
     work as work,
 )
+from ._exponential import (
+    KernelExponential as KernelExponential,
+    KernelState as KernelState,
+)
 from ._term import FlowTerm as FlowTerm

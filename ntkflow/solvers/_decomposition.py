@@ -1,0 +1,228 @@
+"""The small matrices W U of coupled flows in their eigenbases, kept while they serve.
+
+A decomposition costs (N·K)³ operations, as much as hundreds of gradients, and is made
+where a condition says so. Under `vmap` a condition becomes a selection that computes
+both of its branches; so the lanes of an ensemble go one after the other, each through a
+condition of its own.
+"""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+from .._types import BoolScalar, IntScalar
+from ..flows import ORIGIN, AbstractParameterFlow, Coupled, Packed
+from ..problem import Problem, SquaredError
+from ._gauss_newton import Base, GaussNewton, linearize
+from ._term import FlowTerm
+
+FINE = 0
+"""Code of a solver's state: nothing to report."""
+
+UNDECOMPOSED = 1
+"""Code of a solver's state: no eigendecomposition of a finite kernel was found."""
+
+
+class Decomposition(NamedTuple):
+    """Eigenbases of the flows' kernels, and where they were taken; arrays only.
+
+    Attributes:
+        base: Where the flows are linearized.
+        vectors: By kernel, the eigenvectors of W U as columns.
+        values: By kernel, its eigenvalues, none negative, in units of 1/time.
+        code: `FINE` or `UNDECOMPOSED`.
+    """
+
+    base: Base
+    vectors: dict[str, Float[Array, "m m"]]
+    values: dict[str, Float[Array, " m"]]
+    code: IntScalar
+
+
+class Fixed(eqx.Module):
+    """What is not an array of a pytree: part of its structure, for JAX.
+
+    Attributes:
+        value: A pytree without arrays.
+    """
+
+    value: Any = eqx.field(static=True)
+
+
+Parts = tuple[Any, Fixed]
+"""What a `FlowTerm` is made of, as arrays and the rest."""
+
+
+def parts_of(term: FlowTerm) -> Parts:
+    """Takes a term apart, so that transformations see all it depends on.
+
+    Args:
+        term: The flows.
+
+    Returns:
+        What `term_from` takes.
+    """
+    whole = (term.coupled, term.problem, term.constants)
+    arrays, rest = eqx.partition(
+        whole, lambda leaf: isinstance(leaf, jax.Array | np.ndarray)
+    )
+    return arrays, Fixed(rest)
+
+
+def term_from(parts: Parts) -> FlowTerm:
+    """Undoes `parts_of`.
+
+    Args:
+        parts: From `parts_of`.
+
+    Returns:
+        The flows.
+    """
+    arrays, rest = parts
+    return FlowTerm(*eqx.combine(arrays, rest.value))
+
+
+def check_flows(coupled: Coupled, stiff: set[str], solver: str) -> None:
+    """Refuses parameter flows that are no loop without inertia.
+
+    Args:
+        coupled: The flows.
+        stiff: Names of those with a feedback.
+        solver: Name of the solver that asks.
+
+    Raises:
+        ValueError: If a parameter flow has no feedback.
+    """
+    for flow in coupled.flows:
+        if isinstance(flow, AbstractParameterFlow) and flow.name not in stiff:
+            raise ValueError(
+                f"{solver} integrates flows that decay; {flow.name!r} has inertia and "
+                "oscillates. Give it diffrax.Dopri8() or diffrax.Tsit5(), in a solve "
+                "of its own."
+            )
+
+
+def check_size(problem: Problem, max_size: int, solver: str) -> None:
+    """Refuses kernels too large to decompose.
+
+    Args:
+        problem: The problem.
+        max_size: The largest N·K allowed.
+        solver: Name of the solver that asks.
+
+    Raises:
+        ValueError: If N·K is larger.
+    """
+    size = problem.n_examples * problem.n_outputs
+    if size > max_size:
+        # The matrix, its eigenvectors, and the room LAPACK works in.
+        needed = 4 * size**2 * problem.dtype.itemsize
+        raise ValueError(
+            f"{solver} decomposes a kernel of N·K = {size:,} rows, which takes some "
+            f"{needed:,} bytes; max_size allows {max_size:,} rows. Take Chebyshev(), "
+            "which needs no kernel, fewer examples, or a larger max_size."
+        )
+
+
+def start(term: FlowTerm, y: Packed) -> Decomposition:
+    """The first decomposition, of every kernel.
+
+    Args:
+        term: The flows.
+        y: The packed state.
+
+    Returns:
+        The decomposition; where none was found, that of A = −σ.
+    """
+    size = term.problem.n_examples * term.problem.n_outputs
+    dtype = term.problem.dtype
+    base = eqx.filter_eval_shape(lambda y: linearize(term, y), y)
+    kernels = sorted(base.roots)
+    nothing = Decomposition(
+        jtu.tree_map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), base),
+        {kernel: jnp.zeros((size, size), dtype) for kernel in kernels},
+        {kernel: jnp.zeros(size, dtype) for kernel in kernels},
+        jnp.asarray(FINE, jnp.int32),
+    )
+    return _one_by_one(term, kernels, y, jnp.asarray(True), nothing)  # noqa: FBT003
+
+
+def moving(term: FlowTerm, kernels: list[str]) -> list[str]:
+    """The kernels that change along the flows, with the curvature of the loss.
+
+    Args:
+        term: The flows.
+        kernels: Names of kernels.
+
+    Returns:
+        Those that a new decomposition would change.
+    """
+    quadratic = isinstance(term.problem.loss, SquaredError)
+    return [kernel for kernel in kernels if not (quadratic and kernel == ORIGIN)]
+
+
+def renewed(
+    term: FlowTerm, y: Packed, wanted: BoolScalar, old: Decomposition
+) -> Decomposition:
+    """A decomposition at another state, if one is wanted.
+
+    Args:
+        term: The flows.
+        y: The packed state.
+        wanted: Whether to make one.
+        old: What is kept otherwise, and where none is found.
+
+    Returns:
+        The decomposition.
+
+    Verified by:
+        tests/solvers/test_exponential.py::test_ensemble_decomposes_no_more_than_its_lanes
+    """
+    kernels = moving(term, list(old.values))
+    return _one_by_one(term, kernels, y, wanted, old) if kernels else old
+
+
+def _one_by_one(
+    term: FlowTerm,
+    kernels: list[str],
+    y: Packed,
+    wanted: BoolScalar,
+    old: Decomposition,
+) -> Decomposition:
+    arrays, rest = parts_of(term)
+
+    @jax.custom_batching.sequential_vmap
+    def one(
+        arrays: Any, y: Packed, wanted: BoolScalar, old: Decomposition
+    ) -> Decomposition:
+        def decompose() -> Decomposition:
+            return _decomposed(term_from((arrays, rest)), kernels, y, old)
+
+        return lax.cond(wanted, decompose, lambda: old)
+
+    return one(arrays, y, wanted, old)
+
+
+def _decomposed(
+    term: FlowTerm, kernels: list[str], y: Packed, old: Decomposition
+) -> Decomposition:
+    base = linearize(term, y)
+    cores = GaussNewton(term, base).cores()
+    vectors, values = dict(old.vectors), dict(old.values)
+    given, found = jnp.asarray(True), jnp.asarray(True)  # noqa: FBT003
+    for kernel in kernels:
+        value, vectors[kernel] = jnp.linalg.eigh(cores[kernel])
+        given &= jnp.isfinite(cores[kernel]).all()
+        found &= jnp.isfinite(value).all() & jnp.isfinite(vectors[kernel]).all()
+        # Round-off makes small ones negative, which a long step would let grow.
+        values[kernel] = jnp.maximum(value, 0.0)
+    code = jnp.where(given & ~found, UNDECOMPOSED, old.code).astype(jnp.int32)
+    new = Decomposition(base, vectors, values, code)
+    kept = old._replace(code=code)
+    return jtu.tree_map(lambda a, b: jnp.where(found, a, b), new, kept)
