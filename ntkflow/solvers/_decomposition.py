@@ -36,13 +36,15 @@ class Decomposition(NamedTuple):
         base: Where the flows are linearized.
         vectors: By kernel, the eigenvectors of W U as columns.
         values: By kernel, its eigenvalues, none negative, in units of 1/time.
-        code: `FINE` or `UNDECOMPOSED`.
     """
 
     base: Base
     vectors: dict[str, Float[Array, "m m"]]
     values: dict[str, Float[Array, " m"]]
-    code: IntScalar
+
+
+Coded = tuple[Decomposition, IntScalar]
+"""A decomposition in use, with `FINE` or `UNDECOMPOSED`."""
 
 
 class Fixed(eqx.Module):
@@ -130,7 +132,7 @@ def check_size(problem: Problem, max_size: int, solver: str) -> None:
         )
 
 
-def start(term: FlowTerm, y: Packed) -> Decomposition:
+def start(term: FlowTerm, y: Packed) -> Coded:
     """The first decomposition, of every kernel.
 
     Args:
@@ -138,7 +140,7 @@ def start(term: FlowTerm, y: Packed) -> Decomposition:
         y: The packed state.
 
     Returns:
-        The decomposition; where none was found, that of A = −σ.
+        The decomposition and its code; where none was found, that of A = −σ.
     """
     size = term.problem.n_examples * term.problem.n_outputs
     dtype = term.problem.dtype
@@ -148,9 +150,9 @@ def start(term: FlowTerm, y: Packed) -> Decomposition:
         jtu.tree_map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), base),
         {kernel: jnp.zeros((size, size), dtype) for kernel in kernels},
         {kernel: jnp.zeros(size, dtype) for kernel in kernels},
-        jnp.asarray(FINE, jnp.int32),
     )
-    return _one_by_one(term, kernels, y, jnp.asarray(True), nothing)  # noqa: FBT003
+    fine = jnp.asarray(FINE, jnp.int32)
+    return _one_by_one(term, kernels, y, jnp.asarray(True), (nothing, fine))
 
 
 def moving(term: FlowTerm, kernels: list[str]) -> list[str]:
@@ -167,9 +169,7 @@ def moving(term: FlowTerm, kernels: list[str]) -> list[str]:
     return [kernel for kernel in kernels if not (quadratic and kernel == ORIGIN)]
 
 
-def renewed(
-    term: FlowTerm, y: Packed, wanted: BoolScalar, old: Decomposition
-) -> Decomposition:
+def renewed(term: FlowTerm, y: Packed, wanted: BoolScalar, old: Coded) -> Coded:
     """A decomposition at another state, if one is wanted.
 
     Args:
@@ -179,12 +179,12 @@ def renewed(
         old: What is kept otherwise, and where none is found.
 
     Returns:
-        The decomposition.
+        The decomposition and its code.
 
     Verified by:
         tests/solvers/test_exponential.py::test_ensemble_decomposes_no_more_than_its_lanes
     """
-    kernels = moving(term, list(old.values))
+    kernels = moving(term, list(old[0].values))
     return _one_by_one(term, kernels, y, wanted, old) if kernels else old
 
 
@@ -193,15 +193,13 @@ def _one_by_one(
     kernels: list[str],
     y: Packed,
     wanted: BoolScalar,
-    old: Decomposition,
-) -> Decomposition:
+    old: Coded,
+) -> Coded:
     arrays, rest = parts_of(term)
 
     @jax.custom_batching.sequential_vmap
-    def one(
-        arrays: Any, y: Packed, wanted: BoolScalar, old: Decomposition
-    ) -> Decomposition:
-        def decompose() -> Decomposition:
+    def one(arrays: Any, y: Packed, wanted: BoolScalar, old: Coded) -> Coded:
+        def decompose() -> Coded:
             return _decomposed(term_from((arrays, rest)), kernels, y, old)
 
         return lax.cond(wanted, decompose, lambda: old)
@@ -209,20 +207,18 @@ def _one_by_one(
     return one(arrays, y, wanted, old)
 
 
-def _decomposed(
-    term: FlowTerm, kernels: list[str], y: Packed, old: Decomposition
-) -> Decomposition:
+def _decomposed(term: FlowTerm, kernels: list[str], y: Packed, old: Coded) -> Coded:
     base = linearize(term, y)
     cores = GaussNewton(term, base).cores()
-    vectors, values = dict(old.vectors), dict(old.values)
-    given, found = jnp.asarray(True), jnp.asarray(True)  # noqa: FBT003
+    kept, code = old
+    vectors, values = dict(kept.vectors), dict(kept.values)
+    given, found = jnp.asarray(True), jnp.asarray(True)
     for kernel in kernels:
         value, vectors[kernel] = jnp.linalg.eigh(cores[kernel])
         given &= jnp.isfinite(cores[kernel]).all()
         found &= jnp.isfinite(value).all() & jnp.isfinite(vectors[kernel]).all()
         # Round-off makes small ones negative, which a long step would let grow.
         values[kernel] = jnp.maximum(value, 0.0)
-    code = jnp.where(given & ~found, UNDECOMPOSED, old.code).astype(jnp.int32)
-    new = Decomposition(base, vectors, values, code)
-    kept = old._replace(code=code)
-    return jtu.tree_map(lambda a, b: jnp.where(found, a, b), new, kept)
+    new = Decomposition(base, vectors, values)
+    chosen = jtu.tree_map(lambda a, b: jnp.where(found, a, b), new, kept)
+    return chosen, jnp.where(given & ~found, UNDECOMPOSED, code).astype(jnp.int32)

@@ -6,7 +6,7 @@ hA is; the remainder is sampled at three stages. A is that of the last decomposi
 which need not be where the step is: the order does not depend on it.
 """
 
-from typing import Any, ClassVar, Literal, NamedTuple, final
+from typing import Any, ClassVar, Literal, NamedTuple, cast, final
 
 import diffrax as dfx
 import equinox as eqx
@@ -22,11 +22,10 @@ from ._decomposition import (
     check_flows,
     check_size,
     moving,
-    parts_of,
     renewed,
     start,
 )
-from ._exponential_interpolation import ExponentialInterpolation
+from ._exponential_interpolation import ExponentialInterpolation, storable
 from ._functions_of_a import FunctionsOfA, Split, combine
 from ._term import FlowTerm
 
@@ -41,19 +40,16 @@ class KernelState(NamedTuple):
     """The state of `KernelExponential`; arrays only.
 
     Attributes:
-        decomposition: The linearization in use, and its code.
+        decomposition: The linearization in use.
         f: The field at the state reached.
         last: Length of the last step kept, zero before the first.
+        code: 0 if all is well, 1 if a finite kernel could not be decomposed.
     """
 
     decomposition: Decomposition
     f: Packed
     last: Scalar
-
-    @property
-    def code(self) -> IntScalar:
-        """0 if all is well, 1 if a finite kernel could not be decomposed."""
-        return self.decomposition.code
+    code: IntScalar
 
 
 class _Stages(NamedTuple):
@@ -120,7 +116,7 @@ class KernelExponential(AbstractCountedSolver):
     term_structure: ClassVar = FlowTerm
 
     @property
-    def interpolation_cls(self) -> Any:
+    def interpolation_cls(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """What diffrax makes of a step's `dense_info`."""
         if self.dense == "hermite":
             return dfx.ThirdOrderHermitePolynomialInterpolation
@@ -167,7 +163,8 @@ class KernelExponential(AbstractCountedSolver):
         check_flows(term.coupled, stiff, "KernelExponential")
         f = terms.vf(t0, y0, args)
         last = jnp.zeros_like(terms.contr(t0, t1))
-        return KernelState(start(term, y0), f, last)
+        decomposition, code = start(term, y0)
+        return KernelState(decomposition, f, last, code)
 
     def attempt(
         self,
@@ -196,11 +193,11 @@ class KernelExponential(AbstractCountedSolver):
         """
         del made_jump
         term, control = _unwrapped(terms), terms.contr(t0, t1)
-        old, f, last = solver_state
+        old, f, last, code = solver_state
         # No length at all has the step of a lane of an ensemble that is at its end.
         length = jnp.abs(control)
-        shrunk = (length > 0) & (length < _SHRUNK * last) & (old.code == FINE)
-        decomposition = renewed(term, y0, shrunk, old)
+        shrunk = (length > 0) & (length < _SHRUNK * last) & (code == FINE)
+        decomposition, code = renewed(term, y0, shrunk, (old, code))
         h = control.astype(term.problem.dtype)
         functions = FunctionsOfA(term, decomposition)
         stages = _stages(functions, lambda y: terms.vf(t1, y, args), y0, f, h)
@@ -211,12 +208,8 @@ class KernelExponential(AbstractCountedSolver):
             stages.y1,
             y_error,
             self._dense_info(term, y0, h, decomposition, stages),
-            KernelState(decomposition, stages.f1, length),
-            dfx.RESULTS.where(
-                decomposition.code == FINE,
-                dfx.RESULTS.successful,
-                dfx.RESULTS.nonlinear_divergence,
-            ),
+            KernelState(decomposition, stages.f1, length, code),
+            _result(code),
             work(4, jacobians=10, kernel_builds=renewals, factorizations=renewals),
         )
 
@@ -241,7 +234,7 @@ class KernelExponential(AbstractCountedSolver):
             "middle": stages.middle,
             "end": stages.end,
             "decomposition": decomposition,
-            "parts": parts_of(term),
+            "parts": storable(term),
         }
 
 
@@ -272,6 +265,11 @@ def _stages(functions: FunctionsOfA, field: Any, y0: Packed, f: Packed, h: Scala
     fifth = functions.remainder(f1, first, change)
     error = functions.phi(in_full, _LAST_STAGE, combine((1, fourth), (-1, fifth)))
     return _Stages(y1, f1, first, middle, fourth, error)
+
+
+def _result(code: IntScalar) -> dfx.RESULTS:
+    fine, failed = dfx.RESULTS.successful, dfx.RESULTS.nonlinear_divergence
+    return dfx.RESULTS.where(code == FINE, fine, cast(dfx.RESULTS, failed))
 
 
 def _unwrapped(terms: Any) -> FlowTerm:

@@ -10,11 +10,41 @@ from typing import Any, final
 import diffrax as dfx
 import jax.numpy as jnp
 import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import Array
 
 from .._types import Scalar
 from ..flows import Packed
-from ._decomposition import Decomposition, Parts, term_from
+from ._decomposition import Decomposition, Fixed, Parts, parts_of, term_from
 from ._functions_of_a import FunctionsOfA, Split, combine
+from ._term import FlowTerm
+
+
+def storable(term: FlowTerm) -> tuple[Parts, Fixed]:
+    """A term as arrays of floats, the only ones diffrax keeps of a step.
+
+    Integers are exact as floats up to 2²⁴ in single precision, 2⁵³ in double.
+
+    Args:
+        term: The flows.
+
+    Returns:
+        What `ExponentialInterpolation` takes.
+    """
+    (arrays, rest), dtype = parts_of(term), term.problem.dtype
+    dtypes = jtu.tree_map(lambda a: np.dtype(a.dtype), arrays)
+
+    def floating(a: Array) -> Array:
+        a = jnp.asarray(a)
+        return a if jnp.issubdtype(a.dtype, jnp.inexact) else a.astype(dtype)
+
+    return (jtu.tree_map(floating, arrays), rest), Fixed(dtypes)
+
+
+def _restored(parts: tuple[Parts, Fixed]) -> FlowTerm:
+    (arrays, rest), dtypes = parts
+    arrays = jtu.tree_map(lambda a, dtype: a.astype(dtype), arrays, dtypes.value)
+    return term_from((arrays, rest))
 
 
 @final
@@ -30,7 +60,7 @@ class ExponentialInterpolation(dfx.AbstractLocalInterpolation):
         middle: The remainder in its middle.
         end: The remainder at its end.
         decomposition: The linearization.
-        parts: The flows.
+        parts: The flows, from `storable`.
 
     Source: derived from ∫₀^θ e^{(θ−s)hA} sʲ ds = j! θ^{j+1} φ_{j+1}(θhA), Hochbruck &
     Ostermann (2010), eq. 2.10.
@@ -49,7 +79,7 @@ class ExponentialInterpolation(dfx.AbstractLocalInterpolation):
     middle: Split
     end: Split
     decomposition: Decomposition
-    parts: Parts
+    parts: tuple[Parts, Fixed]
 
     def evaluate(self, t0: Any, t1: Any | None = None, left: bool = True) -> Packed:
         """The state at a time within the step, or its change between two.
@@ -68,7 +98,7 @@ class ExponentialInterpolation(dfx.AbstractLocalInterpolation):
         length = jnp.where(span > 0, span, jnp.ones_like(span))
         theta = ((t0 - self.t0) / length).astype(self.h.dtype)
         h = theta * self.h
-        functions = FunctionsOfA(term_from(self.parts), self.decomposition)
+        functions = FunctionsOfA(_restored(self.parts), self.decomposition)
         table = functions.over(h)
         linear = combine((4, self.middle), (-1, self.end))
         quadratic = combine((2, self.end), (-4, self.middle))
