@@ -73,8 +73,9 @@ class KernelExponential(AbstractCountedSolver):
     an N·K by N·K matrix near the lazy limit, where one or two serve a whole run.
 
     Integrates, forward in time, any coupled flows but the heavy ball, which it refuses.
-    Stiff order three: Hochbruck and Ostermann prove it, and show that four is reached
-    where the remainder is smooth enough.
+    Its stiff order is three, with one bound for all λ, where the solution is smooth
+    (Hochbruck and Ostermann); steps across an initial layer keep that accuracy only
+    for what is linear.
 
     A step takes four evaluations, the first being kept from the step before, and ten
     products Jv and Jᵀg at the base; `init` one evaluation and a decomposition of every
@@ -108,6 +109,8 @@ class KernelExponential(AbstractCountedSolver):
         tests/solvers/test_exponential.py::test_classical_order_is_four_whatever_the_base
     Verified by:
         tests/solvers/test_exponential.py::test_stiff_order_is_at_least_three
+    Verified by:
+        tests/solvers/test_exponential.py::test_stiff_steps_are_those_of_the_dense_method
     """
 
     max_size: int = eqx.field(static=True, default=10_000)

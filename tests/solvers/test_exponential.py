@@ -23,6 +23,7 @@ from ntkflow.solvers._decomposition import start
 from ntkflow.solvers._functions_of_a import FunctionsOfA
 from ntkflow.solvers._gauss_newton import GaussNewton
 from tests.simulate.problems import tiny
+from tests.solvers.krogstad import START, integrate, stiff_problem
 from tests.solvers.problems import (
     EVERY,
     affine_solution,
@@ -232,45 +233,29 @@ def test_dense_output_is_of_order_three():
     assert slope(lengths, errors) == pytest.approx(4, abs=0.2)
 
 
-class Stiff(eqx.Module):
-    """Outputs s_i w_i, the s as given, and one that couples them all, bounded."""
-
-    w: jax.Array
-
-    def __call__(self, x):
-        return jnp.append(x * self.w, jnp.sin(jnp.sum(self.w) + 0.5 * self.w[0]))
+@pytest.mark.parametrize("count", [4, 64])
+def test_stiff_steps_are_those_of_the_dense_method(count):
+    term = term_of(stiff_problem(1000.0), [Gradient()])
+    y0 = {"gradient": jnp.linspace(0.0, 0.3, 12)}
+    start = initial(term)
+    state = KernelExponential().init(term, 0.0, 0.1, start, None)
+    state = state._replace(f=term.vf(0.0, y0, None))
+    found = last(steps_of(term, y0, 2 / count, count, state).ys)
+    expected = integrate(1000.0, np.asarray(y0["gradient"]), START, 2.0, count)
+    # A state differs by the round-off of its rates, the largest of them 1e5.
+    assert gap(found, {"gradient": expected}) < roundoff(100)
 
 
 def test_stiff_order_is_at_least_three():
-    # Two slow modes, and ten that have decayed where the test begins.
-    scales = jnp.append(jnp.array([0.5, 1.0]), jnp.geomspace(10.0, 300.0, 10))
-    smooth = jnp.append(scales / (1 + scales), 2.0)
-    problem = Problem(Stiff(jnp.ones(12) / 12), scales[None], smooth[None])
-    term = term_of(problem, [Gradient()])
-
-    def tight(y, end):
-        return dfx.diffeqsolve(
-            term,
-            dfx.Kvaerno5(),
-            0.0,
-            end,
-            None,
-            y,
-            stepsize_controller=dfx.PIDController(rtol=1e-12, atol=1e-13),
-            max_steps=100_000,
-        ).ys
-
-    # The proof asks for a smooth solution: what follows the initial layer.
-    tight = jax.jit(tight)
-    start = initial(term)
-    y0 = last(tight(start, 0.5))
-    state = KernelExponential().init(term, 0.0, 0.1, start, None)
-    state = state._replace(f=term.vf(0.0, y0, None))
-    counts = np.array([8, 16, 32, 64])
-    exact = last(tight(y0, 2.0))
-    errors = [gap(last(steps_of(term, y0, 2 / n, n, state).ys), exact) for n in counts]
-    # At the shortest step hλ is 2,800.
-    print(errors, slope(2 / counts, errors))
+    counts = np.array([16, 32, 64, 128])
+    errors = []
+    for n in counts:
+        # At a fixed hλ: the bound is one for all λ, and each has its own slope.
+        stiffness = 30 / (2 / n)
+        after_layer = integrate(stiffness, START, START, 1.0, 4000)
+        exact = integrate(stiffness, after_layer, after_layer, 2.0, 4096)
+        found = integrate(stiffness, after_layer, START, 2.0, n)
+        errors.append(np.abs(found - exact).max())
     assert slope(2 / counts, errors) > 3 - 0.2
 
 
