@@ -8,6 +8,10 @@ from ._counted import (
     Work as Work,
     work as work,
 )
+from ._exponential import (
+    KernelExponential as KernelExponential,
+    KernelState as KernelState,
+)
 from ._function_space import FunctionSpace as FunctionSpace
 from ._implicit import KernelImplicit as KernelImplicit
 from ._term import FlowTerm as FlowTerm

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 
 from .._types import IntScalar, Scalar
 from ..flows import ORIGIN, Packed
+from ._checks import check_flows, check_size
 from ._code import Code
 from ._counted import AbstractCountedSolver, Attempt, work
 from ._gauss_newton import GaussNewton, linearize
@@ -134,7 +135,8 @@ class KernelImplicit(AbstractCountedSolver):
         """  # ruff: ignore[docstring-extraneous-exception]
         del t0, t1, args
         flows: FlowTerm = unwrapped(terms)
-        self._check(flows, y0)
+        check_size(flows.problem, self.max_size, "KernelImplicit")
+        check_flows(flows.coupled, set(flows.feedback(y0)), "KernelImplicit")
         base = linearize(flows, y0)
         constant = [
             kernel
@@ -154,26 +156,6 @@ class KernelImplicit(AbstractCountedSolver):
         """
         del state
         return jnp.asarray(Code.FINE, jnp.int32)
-
-    def _check(self, terms: FlowTerm, y0: Packed) -> None:
-        loops = terms.feedback(y0)
-        for flow in terms.coupled.parameter_flows:
-            if flow.name not in loops:
-                raise ValueError(
-                    f"KernelImplicit cannot integrate the flow {flow.name!r}: its "
-                    "dependence on the outputs has inertia, or is unknown. Use "
-                    "diffrax.Tsit5() or diffrax.Dopri8()."
-                )
-        for loop in loops.values():
-            rows = loop.f.size
-            if rows > self.max_size:
-                gigabytes = rows**2 * loop.f.dtype.itemsize / 1e9
-                raise ValueError(
-                    f"KernelImplicit factors a matrix of N·K = {rows} rows, "
-                    f"{gigabytes:.3g} GB, in every step; max_size is {self.max_size}. "
-                    "Use ntkflow.solvers.Chebyshev(), which forms no kernel, or raise "
-                    "max_size if the memory and the time are there."
-                )
 
     def attempt(
         self,

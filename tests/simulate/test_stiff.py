@@ -8,7 +8,7 @@ import pytest
 from ntkflow.flows import Gradient, Momentum, Residual, max_over_flows
 from ntkflow.problem import CrossEntropy, Problem
 from ntkflow.simulate import Reason, log_times, simulate
-from ntkflow.solvers import Chebyshev, FunctionSpace, KernelImplicit
+from ntkflow.solvers import Chebyshev, FunctionSpace, KernelExponential, KernelImplicit
 from tests.simulate.problems import tiny
 
 TIMES = log_times(1e-2, 4, 9)
@@ -16,6 +16,7 @@ SETTINGS = {"flows": [Gradient()], "measures": (), "progress": False}
 SOLVERS = {
     "Tsit5": dfx.Tsit5(),
     "Chebyshev": Chebyshev(),
+    "KernelExponential": KernelExponential(),
     "KernelImplicit": KernelImplicit(),
 }
 
@@ -104,7 +105,7 @@ def test_a_spectrum_that_does_not_settle_is_named_as_the_reason():
     assert np.isfinite(run.dataset.f_train).all()
 
 
-@pytest.mark.parametrize("solver", [Chebyshev(), KernelImplicit()])
+@pytest.mark.parametrize("solver", [Chebyshev(), KernelExponential(), KernelImplicit()])
 def test_the_heavy_ball_is_refused(solver):
     settings = SETTINGS | {"flows": [Momentum(1.0)], "solver": solver}
     with pytest.raises(ValueError, match=r"diffrax\.Tsit5"):
