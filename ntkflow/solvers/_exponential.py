@@ -79,8 +79,8 @@ class KernelExponential(AbstractCountedSolver):
     one.) The kernel at θ₀ under the squared error stays as it is.
 
     A kernel without decomposition (LAPACK gave up) leaves the old one in use, with
-    `Code.FACTORIZATION` in `KernelState.code`; the steps are still those of a valid method, and their result
-    is `diffrax.RESULTS.nonlinear_divergence`.
+    `Code.FACTORIZATION` in the state; the steps are still those of a valid method, and
+    their result is `diffrax.RESULTS.nonlinear_divergence`.
 
     Not differentiable in reverse.
 
