@@ -11,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 from ntkflow.flows import Coupled, Gradient, Linearized, Residual
 from ntkflow.problem import Problem
 from ntkflow.solvers import FlowTerm
+from tests.solvers.quick import quick_jit
 
 EVERY = (Gradient(), Residual("evolving"), Residual("frozen"), Linearized())
 
@@ -71,7 +72,7 @@ def affine_solution(term, y0):
 
 def reference(term, y0, ts, rtol=1e-12):
     """The solution at some times by Dopri8."""
-    return dfx.diffeqsolve(
+    return quick_jit(dfx.diffeqsolve)(
         term,
         dfx.Dopri8(),
         0.0,

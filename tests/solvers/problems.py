@@ -7,11 +7,12 @@ import numpy as np
 from ntkflow.flows import Coupled, Gradient
 from ntkflow.solvers import FlowTerm
 from tests.simulate.problems import tiny
+from tests.solvers.quick import quick_jit
 
 
 def reference(term, y0, t1):
     """The solution at t1, to near rounding, by an explicit method of order eight."""
-    return dfx.diffeqsolve(
+    return quick_jit(dfx.diffeqsolve)(
         term,
         dfx.Dopri8(),
         0.0,
@@ -26,7 +27,7 @@ def reference(term, y0, t1):
 
 def solve_fixed(term, solver, y0, t1, steps, **options):
     """A solve of equal steps."""
-    return dfx.diffeqsolve(
+    return quick_jit(dfx.diffeqsolve)(
         term,
         solver,
         0.0,

@@ -12,6 +12,7 @@ from ntkflow.flows import Gradient, Linearized, Residual
 from ntkflow.solvers import Chebyshev, Code
 from ntkflow.solvers._chebyshev import _stages, _Step, count_stages
 from tests.solvers.problems import gap, gradient_flow, reference, slope, solve_fixed
+from tests.solvers.quick import quick_jit
 from tests.tolerances import solver as solver_tolerance
 
 STAGES = (2, 3, 10, 50)
@@ -55,7 +56,7 @@ def amplification(z: np.ndarray, stages: int) -> np.ndarray:
         step = _Step(term, 0.0, one, one, None)
         return _stages(step, one, -z, jnp.asarray(stages))
 
-    return np.asarray(jax.jit(jax.vmap(after))(jnp.asarray(z)))
+    return np.asarray(quick_jit(jax.vmap(after))(jnp.asarray(z)))
 
 
 def exact_constants(stages: int) -> tuple[float, ...]:
@@ -141,7 +142,7 @@ def test_lanes_of_an_ensemble_equal_single_solves():
         return solve(dfx.ODETerm(field), jnp.asarray([1.0, 0.0]), 1.0).ys
 
     rates = jnp.asarray([1.0, 30.0, 1000.0])
-    together = jax.jit(jax.vmap(decay))(rates)
+    together = jax.vmap(decay)(rates)
     alone = jnp.stack([decay(rate) for rate in rates])
     assert gap(together, alone) < 1e-12
 

@@ -1,18 +1,18 @@
 """Errors measured on the outputs."""
 
 import diffrax as dfx
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from ntkflow.flows import max_over_flows
 from ntkflow.solvers import FunctionSpace
+from tests.solvers.quick import quick_jit
 
 T1 = 1.0
 
 
-@eqx.filter_jit
+@quick_jit
 def final(controller, gain):
     """Two decoupled decays, of which the second hardly shows in the outputs."""
 

@@ -24,6 +24,7 @@ from ntkflow.solvers._gauss_newton import GaussNewton, linearize
 from ntkflow.solvers._implicit import StagePolynomial
 from ntkflow.solvers._resolvent import Resolvent
 from ntkflow.solvers._ros34pw2 import ALPHA, EMBEDDED, GAMMA, WEIGHTS, dense_weights
+from tests.solvers.quick import quick_jit
 
 from ..simulate.problems import dense_kernel, tiny
 from ..tolerances import roundoff
@@ -45,14 +46,14 @@ def start(*flows, problem=None, **options):
     return term, term.coupled.pack(term.coupled.init(problem))
 
 
-@eqx.filter_jit
+@quick_jit
 def one_step(term, y0, h):
     solver, zero = KernelImplicit(), jnp.zeros_like(h)
     state = solver.init(term, zero, h, y0, None)
     return solver.attempt(term, zero, h, y0, None, state, False)
 
 
-@eqx.filter_jit
+@quick_jit
 def steps(term, y0, end, n):
     solver, h = KernelImplicit(), end / n
     state = solver.init(term, 0 * h, h, y0, None)
@@ -71,7 +72,7 @@ def slope(term, y0, end, counts, exact):
     return {k: np.log(errors[0][k] / errors[1][k]) / ratio for k in exact}
 
 
-@eqx.filter_jit
+@quick_jit
 def solve(term, y0, solver, tol, end):
     return dfx.diffeqsolve(
         term,
@@ -179,7 +180,7 @@ def test_resolvent_solves_with_the_dense_matrix(n):
     term, y0 = start(*ALL, problem=labelled(n, decay=0.3))
     tau = 0.7
 
-    @jax.jit
+    @quick_jit
     def both(y0):
         blocks = GaussNewton(term, linearize(term, y0))
         resolvent = Resolvent(blocks, blocks.cores(), jnp.asarray(tau))
@@ -374,5 +375,5 @@ def test_heavy_ball_is_refused():
 def test_kernel_too_large_is_refused():
     term, y0 = start(Gradient())
     zero = jnp.asarray(0.0)
-    with pytest.raises(ValueError, match=r"12 rows.*max_size is 11.*Chebyshev"):
+    with pytest.raises(ValueError, match=r"12 rows.*max_size allows 11.*Chebyshev"):
         KernelImplicit(max_size=11).init(term, zero, zero, y0, None)
