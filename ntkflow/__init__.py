@@ -16,6 +16,7 @@ from . import (
     models as models,
     plots as plots,
     solvers as solvers,
+    theory as theory,
 )
 from .kernels import (
     NTKOperator as NTKOperator,
