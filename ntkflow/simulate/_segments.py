@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
-from .._types import BoolScalar, IntScalar, Scalar
-from ..solvers import Work, work
+from .._types import IntScalar, Scalar
+from ..solvers import Work, all_finite, work
 from ._counting import split_error
 from ._reason import Reason
 
@@ -187,16 +187,3 @@ class Segmented(dfx.AbstractStepSizeController[SegmentedState, Any]):
         done = jtu.tree_map(jnp.add, controller_state.work, cost)
         state = SegmentedState(inner, next_t1, steps, code, done)
         return keep, next_t0, next_t1, made_jump, state, result
-
-
-def all_finite(tree: Any) -> BoolScalar:
-    """Whether every array of a pytree is finite.
-
-    Args:
-        tree: A pytree of arrays.
-
-    Returns:
-        A boolean scalar.
-    """
-    leaves = [jnp.isfinite(leaf).all() for leaf in jtu.tree_leaves(tree)]
-    return jnp.stack(leaves).all()

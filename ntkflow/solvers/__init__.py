@@ -12,6 +12,7 @@ from ._exponential import (
     KernelExponential as KernelExponential,
     KernelState as KernelState,
 )
+from ._finite import all_finite as all_finite
 from ._function_space import FunctionSpace as FunctionSpace
 from ._implicit import KernelImplicit as KernelImplicit
 from ._term import FlowTerm as FlowTerm

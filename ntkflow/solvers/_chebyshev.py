@@ -17,7 +17,7 @@ from jaxtyping import Array, PyTree
 
 from .._types import IntScalar, Scalar
 from ._code import Code
-from ._counted import AbstractCountedSolver, Attempt, work
+from ._counted import AbstractCountedSolver, Attempt, was_cut, work
 from ._spectral_radius import Radius, estimate_radius, first_guess
 
 _DAMPING = 2 / 13
@@ -25,9 +25,6 @@ _DAMPING = 2 / 13
 
 _SETTLED = 1e-2
 """Relative change at which power iteration has settled."""
-
-_SHRUNK = 0.95
-"""A step this much below the last accepted one was cut: something has changed."""
 
 
 class ChebyshevState(NamedTuple):
@@ -154,7 +151,7 @@ class Chebyshev(AbstractCountedSolver):
         h = jnp.asarray(t1 - t0)
         slope = _slope(terms, t0, y0, args, solver_state.slope, made_jump)
         due = solver_state.age >= self.refresh
-        due = due | (h < _SHRUNK * solver_state.last)
+        due = due | was_cut(h, solver_state.last)
         radius = self._radius(terms, t0, y0, args, solver_state.radius, due)
         needed = count_stages(h * self.safety * radius.value)
         fits = needed <= self.max_stages

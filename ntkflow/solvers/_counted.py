@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import diffrax as dfx
 import jax.numpy as jnp
 
-from .._types import IntScalar
+from .._types import BoolScalar, IntScalar, Scalar
 
 
 class Work(NamedTuple):
@@ -159,3 +159,24 @@ class AbstractCountedSolver(dfx.AbstractAdaptiveSolver):
             The time derivative.
         """
         return terms.vf(t0, y0, args)
+
+
+def was_cut(h: Scalar, last: Scalar) -> BoolScalar:
+    """Whether the controller has made a step shorter than the last accepted one.
+
+    diffrax rolls a solver's state back when it rejects a step, so this is the only sign
+    of a rejection that reaches the next attempt. The last step of a run, which its end
+    cuts short, looks the same.
+
+    Args:
+        h: Length of the step attempted.
+        last: Length of the last step kept; zero before the first.
+
+    Returns:
+        A boolean scalar.
+    """
+    return h < _CUT * last
+
+
+_CUT = 0.95
+"""A step this much below the last was cut on purpose, not by rounding."""

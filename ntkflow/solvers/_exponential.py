@@ -17,14 +17,11 @@ from .._types import IntScalar, Scalar
 from ..flows import Packed
 from ._checks import check_flows, check_size
 from ._code import Code
-from ._counted import AbstractCountedSolver, Attempt, work
+from ._counted import AbstractCountedSolver, Attempt, was_cut, work
 from ._decomposition import Decomposition, moving, renewed, start
 from ._exponential_interpolation import ExponentialInterpolation, storable
 from ._functions_of_a import FunctionsOfA, Split, combine
 from ._term import FlowTerm, unwrapped
-
-_SHRUNK = 0.95
-"""A step this much shorter than the last was shortened on purpose, not by rounding."""
 
 _LAST_STAGE: dict[int, float | int] = {2: -1, 3: 4}
 """Weights of the last stage, of whose error the estimate consists."""
@@ -194,7 +191,7 @@ class KernelExponential(AbstractCountedSolver):
         old, f, last, code = solver_state
         # No length at all has the step of a lane of an ensemble that is at its end.
         length = jnp.abs(control)
-        shrunk = (length > 0) & (length < _SHRUNK * last) & (code == Code.FINE)
+        shrunk = (length > 0) & was_cut(length, last) & (code == Code.FINE)
         decomposition, code = renewed(term, y0, shrunk, (old, code))
         h = control.astype(term.problem.dtype)
         functions = FunctionsOfA(term, decomposition)

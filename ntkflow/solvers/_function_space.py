@@ -16,6 +16,7 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Float, PyTree
 
 from .._types import Scalar
+from ._finite import all_finite
 
 
 @final
@@ -121,9 +122,8 @@ class FunctionSpace(dfx.AbstractStepSizeController[Any, Any]):
                 "estimate."
             )
         f, error = jax.jvp(self.outputs, (y1_candidate,), (y_error,))
-        finite = jnp.stack([jnp.isfinite(e).all() for e in jtu.tree_leaves(error)])
         # A step into nowhere has an infinite error, which every controller understands.
-        bad = ~(finite.all() & _all_finite(y1_candidate))
+        bad = ~(all_finite(error) & all_finite(y1_candidate))
         error = jtu.tree_map(lambda e: jnp.where(bad, jnp.inf, e), error)
         size = jtu.tree_map(
             lambda a: jnp.full_like(a, jnp.where(bad, 1.0, self._size(a))), f
@@ -135,8 +135,3 @@ class FunctionSpace(dfx.AbstractStepSizeController[Any, Any]):
     def _size(self, f: Float[Array, "..."]) -> Scalar:
         floor = jnp.asarray(0.0 if self.scale is None else self.scale, f.dtype)
         return jnp.maximum(jnp.sqrt(jnp.mean(f**2)), floor)
-
-
-def _all_finite(tree: PyTree[Array]) -> Array:
-    leaves = [jnp.isfinite(leaf).all() for leaf in jtu.tree_leaves(tree)]
-    return jnp.stack(leaves).all()
