@@ -33,6 +33,18 @@ def test_order_is_two():
     assert abs(slope(steps, errors) - 2) < 0.2
 
 
+def test_error_estimate_is_of_order_three():
+    term, solver = dfx.ODETerm(forced), Chebyshev()
+    lengths = np.array([0.1, 0.05, 0.025])
+
+    def estimate(h):
+        state = solver.init(term, 0.0, h, Y0, None)
+        return solver.attempt(term, 0.0, h, Y0, None, state, False).y_error
+
+    errors = np.linalg.norm(jax.vmap(estimate)(jnp.asarray(lengths)), axis=1)
+    assert abs(slope(1 / lengths, errors) - 3) < 0.2
+
+
 def test_order_stays_two_with_many_stages():
     # A large radius in one component makes the step take many stages in all.
     def stiff(t, y, args):
