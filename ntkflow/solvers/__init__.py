@@ -8,6 +8,7 @@ from ._counted import (
     Work as Work,
     work as work,
 )
+from ._explicit import Explicit as Explicit
 from ._exponential import (
     KernelExponential as KernelExponential,
     KernelState as KernelState,

@@ -200,6 +200,17 @@ class Chebyshev(AbstractCountedSolver):
         """
         return state.code
 
+    def radius(self, state: ChebyshevState) -> Scalar:
+        """The spectral radius as last estimated, a lower bound.
+
+        Args:
+            state: The solver's state.
+
+        Returns:
+            In units of 1/time.
+        """
+        return state.radius.value
+
     def _radius(
         self, terms: Any, t: Any, y: PyTree[Array], args: Any, known: Radius, due: Array
     ) -> Radius:

@@ -120,6 +120,18 @@ class AbstractCountedSolver(dfx.AbstractAdaptiveSolver):
             A `Code`.
         """
 
+    @abc.abstractmethod
+    def radius(self, state: Any) -> Scalar:
+        """What the solver knows of the stiffness.
+
+        Args:
+            state: The solver's state.
+
+        Returns:
+            The spectral radius of the Jacobian as last measured, in units of 1/time;
+            NaN from a solver that does not measure it.
+        """
+
     def step(
         self,
         terms: Any,

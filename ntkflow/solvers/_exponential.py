@@ -219,6 +219,18 @@ class KernelExponential(AbstractCountedSolver):
         """
         return state.code
 
+    def radius(self, state: KernelState) -> Scalar:
+        """The largest eigenvalue of the decomposition in use.
+
+        Args:
+            state: The solver's state.
+
+        Returns:
+            In units of 1/time.
+        """
+        largest = [jnp.max(v, axis=-1) for v in state.decomposition.values.values()]
+        return jnp.max(jnp.stack(largest), axis=0)
+
     def _dense_info(
         self,
         term: FlowTerm,

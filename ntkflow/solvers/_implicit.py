@@ -157,6 +157,18 @@ class KernelImplicit(AbstractCountedSolver):
         del state
         return jnp.asarray(Code.FINE, jnp.int32)
 
+    def radius(self, state: Cores) -> Scalar:
+        """Unknown: it needs no eigenvalue.
+
+        Args:
+            state: The solver's state.
+
+        Returns:
+            In units of 1/time.
+        """
+        del state
+        return jnp.asarray(jnp.nan)
+
     def attempt(
         self,
         terms: Any,
