@@ -7,7 +7,8 @@ segment again, and reads what it had not read.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,11 +17,12 @@ import numpy as np
 import xarray as xr
 
 from ..storage import Store, flatten_arrays, restore_arrays
+from ._auto import Log
 from ._dataset import assemble
-from ._integrate import Tally
 from ._reading import Record
 from ._reason import Reason
 from ._solve import SolveState
+from ._tally import Tally
 
 _TALLY = ("saved", "steps", "rejected", "code", "event", "work")
 
@@ -146,14 +148,17 @@ class Checkpoint:
         jumps = eqx.is_array(state.made_jump)
         attrs = {"seconds": tally.seconds, "jumps": jumps, "kept": kept}
         attrs["stats"] = dict(stats)
+        attrs["auto"] = None if tally.log is None else asdict(tally.log)
         self._store.write(f"state-{solve:02d}", arrays, attrs)
 
-    def read_state(self, solve: int, like: SolveState) -> Restored | None:
+    def read_state(
+        self, solve: int, like_at: Callable[[Log | None], SolveState]
+    ) -> Restored | None:
         """Where a solve goes on, if it has begun.
 
         Args:
             solve: Index of the solve.
-            like: A state of the same structure.
+            like_at: Takes what `auto` did to a state of the same structure.
 
         Returns:
             State, tally and statistics; or None.
@@ -162,12 +167,13 @@ class Checkpoint:
         if name not in self._store.names():
             return None
         arrays, attrs = self._store.read(name)
+        log = None if attrs["auto"] is None else Log(**attrs["auto"])
+        like = like_at(log)
         if attrs["jumps"]:
             like = like._replace(made_jump=np.zeros(np.shape(like.t), bool))
         state = restore_arrays(like, arrays["state"])
-        tally = Tally(
-            *(arrays["tally"][key] for key in _TALLY), seconds=attrs["seconds"]
-        )
+        counts = (arrays["tally"][key] for key in _TALLY)
+        tally = Tally(*counts, seconds=attrs["seconds"], log=log)
         previous = None
         if "previous" in arrays:
             previous = restore_arrays(like.y, arrays["previous"])

@@ -6,9 +6,9 @@ whether the compiled functions are wrapped in `vmap`; the host sees lanes either
 """
 
 import time as clock
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import equinox as eqx
 import jax
@@ -18,10 +18,13 @@ import numpy as np
 
 from .._types import Params
 from ..problem import Problem
-from ..solvers import Work
+from ..solvers import AbstractCountedSolver, Work
+from ._auto import Auto, Log, Seen
+from ._forecast import Prices, price
 from ._reason import Reason
 from ._segments import clip_floor
 from ._solve import Progressed, Solve, SolveState, Span
+from ._tally import Tally
 
 _WINDOW_BYTES = 64 * 2**20
 """Saved states a segment may hold on the device before it ends."""
@@ -57,54 +60,6 @@ class Lanes(NamedTuple):
 
 
 @dataclass
-class Tally:
-    """What a solve has cost and where it stands, lane by lane; part of a checkpoint.
-
-    Attributes:
-        saved: Save times passed.
-        steps: Steps attempted.
-        rejected: Steps rejected.
-        code: A `Reason`.
-        event: Index of the event that ended the lane, −1 if none.
-        work: What the attempts cost, one column a field of `Work`.
-        seconds: Wall time spent integrating, compilation included.
-    """
-
-    saved: np.ndarray
-    steps: np.ndarray
-    rejected: np.ndarray
-    code: np.ndarray
-    event: np.ndarray
-    work: np.ndarray
-    seconds: float = 0.0
-
-    @classmethod
-    def zeros(cls, lanes: int) -> "Tally":
-        """Nothing done yet.
-
-        Args:
-            lanes: Number of lanes.
-
-        Returns:
-            A tally.
-        """
-        start, none = np.zeros(lanes, np.int64), np.full(lanes, -1)
-        work = np.zeros((lanes, len(Work._fields)), np.int64)
-        return cls(start, start.copy(), start.copy(), start.copy(), none, work)
-
-    @property
-    def cost(self) -> dict[str, int]:
-        """The work of all lanes, by the fields of `Work`."""
-        totals = self.work.sum(axis=0).tolist()
-        return dict(zip(Work._fields, totals, strict=True))
-
-    @property
-    def running(self) -> np.ndarray:
-        """Which lanes have more to do."""
-        return self.code == Reason.RUNNING
-
-
-@dataclass
 class Segment:
     """What the host learns from one segment.
 
@@ -114,6 +69,7 @@ class Segment:
         first: Index of the first save time of each lane's newly saved states.
         saved: Newly saved states, lane by lane, one pytree a save time.
         interpolation: Dense output, or None.
+        next_solver: The solver that takes over after it, or None.
     """
 
     state: SolveState
@@ -121,6 +77,7 @@ class Segment:
     first: np.ndarray
     saved: list[list[dict[str, Any]]]
     interpolation: Any = field(repr=False)
+    next_solver: str | None
 
 
 def take(tree: Any, i: int) -> Any:
@@ -158,6 +115,13 @@ def _start(solve: Solve, problem: Problem, constants: Any, end: jax.Array):
 
 
 @eqx.filter_jit
+def _take_over(
+    solve: Solve, problem: Problem, constants: Any, state: SolveState, end: jax.Array
+):
+    return solve.take_over(problem, constants, state, end)
+
+
+@eqx.filter_jit
 def _advance(solve: Solve, problem: Problem, constants: Any, state: Any, span: Span):
     return solve.advance(problem, constants, state, span)
 
@@ -169,6 +133,8 @@ class Integration:
         solve: What to integrate, and how.
         lanes: The model or models.
         ts: Save times.
+        choices: By name, the same solve with every solver that `auto` may take.
+        auto: How it takes one; None to stay with `solve`.
         segment_steps: Steps a segment may attempt.
         max_steps: Steps the whole run may attempt.
     """
@@ -179,6 +145,8 @@ class Integration:
         lanes: Lanes,
         ts: np.ndarray,
         *,
+        choices: Mapping[str, Solve],
+        auto: Auto | None,
         segment_steps: int,
         max_steps: int,
     ):
@@ -187,55 +155,91 @@ class Integration:
         self.count = 1 if lanes.number is None else lanes.number
         self.segment_steps = segment_steps
         self.max_steps = max_steps
+        self._choices, self._auto = choices, auto
+        self._prices: Prices | None = None
         self._ts = ts.astype(lanes.problem.dtype)
         self._end = self._ts[-1]
         self._floor = clip_floor(self._end)
         self.constants = self._over_lanes(prepare, solve)
         self.state: SolveState = self._over_lanes(
-            _start, solve, constants=self.constants, extra=(jnp.asarray(self._end),)
+            _start, solve, self.constants, extra=(jnp.asarray(self._end),)
         )
         self.tally = Tally.zeros(self.count)
+        if auto is not None:
+            self.tally.log = Log()
         self._width = self._window_width()
 
-    def _over_lanes(self, function, solve, constants=None, extra=()) -> Any:
-        """Calls `function(solve, problem, [constants], *extra)` on every lane."""
+    def _over_lanes(self, function, solve, *per_lane, extra=()) -> Any:
+        """Calls `function(solve, problem, *per_lane, *extra)` on every lane."""
         lanes = self.lanes
         if lanes.number is None:
-            given = () if constants is None else (constants,)
-            return function(solve, lanes.problem, *given, *extra)
+            return function(solve, lanes.problem, *per_lane, *extra)
 
-        def one(params, static, constants):
+        def one(params, static, per_lane):
             problem = lanes.problem.with_parts(params, static)
-            given = () if constants is None else (constants,)
-            return function(solve, problem, *given, *extra)
+            return function(solve, problem, *per_lane, *extra)
 
-        return eqx.filter_vmap(one)(lanes.params, lanes.static, constants)
+        return eqx.filter_vmap(one)(lanes.params, lanes.static, per_lane)
+
+    def like(self, log: Log | None) -> SolveState:
+        """What the state of a solve looks like when `auto` stands as it says.
+
+        Args:
+            log: The log, or None.
+
+        Returns:
+            A state of the structure that the solver in use has.
+        """
+        if log is None:
+            return self.state
+        return eqx.filter_eval_shape(self._taken_over, log.name)
+
+    def resume(self, state: SolveState, tally: Tally) -> None:
+        """Goes on from an earlier state, beyond `max_steps` if that is larger now.
+
+        Args:
+            state: The state.
+            tally: Its tally.
+        """
+        self.state, self.tally = state, tally
+        if tally.log is not None:
+            self.solve = self._choices[tally.log.name]
+        ended = np.isin(tally.code, (Reason.MAX_STEPS, Reason.STAGES))
+        short = ended & (tally.steps < self.max_steps)
+        tally.code = np.where(short, Reason.RUNNING, tally.code)
 
     def _window_width(self) -> int:
         leaves = jtu.tree_leaves(eqx.filter(self.state.y, eqx.is_array))
         size = sum(leaf.nbytes for leaf in leaves)
         return int(np.clip(_WINDOW_BYTES // max(size, 1), 1, len(self._ts)))
 
-    def _span(self) -> Span:
-        tally = self.tally
+    def _span(self) -> tuple[Span, np.ndarray]:
+        """What the next segment is asked for, and which lanes move in it."""
+        tally, log = self.tally, self.tally.log
         index = tally.saved[:, None] + np.arange(self._width)[None, :]
         window = self._ts[np.minimum(index, len(self._ts) - 1)]
-        # The first segment compiles: it is one step, so that the second tells the pace.
-        steps = np.where(tally.steps == 0, 1, self.segment_steps)
+        # What compiles is one step, so that the next segment tells the pace.
+        begun = 0 if log is None else log.since
+        steps = np.where(tally.steps == begun, 1, self.segment_steps)
         budget = np.minimum(steps, self.max_steps - tally.steps)
-        # A lane that has ended is given no save time but the last and no step at all.
+        if log is not None:
+            budget = np.minimum(budget, log.due - tally.steps)
+        # A lane that has ended, or waits for a decision, is given no save time but the
+        # last and no step at all.
         budget = np.where(tally.running, budget, 0).astype(np.int32)
+        moves = budget > 0
         if self.lanes.number is None:
             window, budget = window[0], budget[0]
-        return Span(
+        span = Span(
             jnp.asarray(window),
             jnp.asarray(budget),
             jnp.asarray(self._end),
             jnp.asarray(self._floor),
         )
+        return span, moves
 
-    def _advance(self) -> Progressed:
-        lanes, span = self.lanes, self._span()
+    def _advance(self, span: Span) -> Progressed:
+        lanes = self.lanes
         if lanes.number is None:
             return _advance(self.solve, lanes.problem, self.constants, self.state, span)
         return _advance_many(
@@ -244,13 +248,6 @@ class Integration:
             (lanes.params, lanes.static, self.constants, self.state),
             span,
         )
-
-    def allow_more_steps(self) -> None:
-        """Lets lanes go on that an earlier, smaller `max_steps` had ended."""
-        tally = self.tally
-        ended = np.isin(tally.code, (Reason.MAX_STEPS, Reason.STAGES))
-        short = ended & (tally.steps < self.max_steps)
-        tally.code = np.where(short, Reason.RUNNING, tally.code)
 
     def segments(self) -> Iterator[Segment]:
         """Integrates until every lane has ended.
@@ -261,8 +258,8 @@ class Integration:
         tally = self.tally
         while tally.running.any():
             began = clock.perf_counter()
-            ran = tally.running
-            out = self._advance()
+            span, ran = self._span()
+            out = self._advance(span)
             n_saved, code, steps, rejected, event, times = (
                 np.atleast_1d(np.asarray(value))
                 for value in (
@@ -286,9 +283,82 @@ class Integration:
             code = np.where(out_of_steps, self._out_of_steps(), code)
             tally.code = np.where(ran, code, tally.code)
             tally.event = np.where(ran, event, tally.event)
-            self.state = out.state
+            self.state = self._moved(out.state, ran)
             saved = [self._saved(out, i, int(new[i])) for i in range(self.count)]
-            yield Segment(out.state, times, first, saved, out.interpolation)
+            name = self._decide()
+            yield Segment(self.state, times, first, saved, out.interpolation, name)
+
+    def _moved(self, state: SolveState, ran: np.ndarray) -> SolveState:
+        """The state after a segment; of lanes that did not move, that before it."""
+        if self.lanes.number is None or ran.all():
+            return state
+
+        def keep(new: Any, old: Any) -> Any:
+            if not eqx.is_array(new):
+                return new
+            return jnp.where(ran.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+        return jtu.tree_map(keep, state, self.state)
+
+    def _decide(self) -> str | None:
+        """Lets `auto` decide where it is due; the solver that takes over, or None."""
+        auto, tally = self._auto, self.tally
+        log = tally.log
+        if auto is None or log is None:
+            return None
+        failed = np.isin(tally.code, (Reason.SPECTRUM, Reason.FACTORIZATION))
+        running = tally.running
+        if failed.any():
+            tally.code = np.where(failed, Reason.RUNNING, tally.code)
+            return self._hand_over(log, auto.after_failure(log), self._seen(failed))
+        if not running.any() or (tally.steps < log.due)[running].any():
+            return None
+        seen = self._seen(running)
+        auto.note(log, seen)
+        name = log.name
+        if not auto.stays_explicit(log):
+            if self._prices is None:
+                constants = self.constants
+                if self.lanes.number is not None:
+                    constants = take(constants, 0)
+                self._prices = price(self.solve, self.lanes.lane(0), constants)
+            name = auto.choose(log, seen, self._prices)
+        if name == log.name:
+            log.turn(seen)
+            return None
+        return self._hand_over(log, name, seen)
+
+    def _hand_over(self, log: Log, name: str, seen: Seen) -> str:
+        self.state = self._taken_over(name)
+        self.solve = self._choices[name]
+        log.hand_over(name, seen)
+        log.turn(seen)
+        return name
+
+    def _taken_over(self, name: str) -> SolveState:
+        return self._over_lanes(
+            _take_over,
+            self._choices[name],
+            self.constants,
+            self.state,
+            extra=(jnp.asarray(self._end),),
+        )
+
+    def _seen(self, lanes: np.ndarray) -> Seen:
+        """What `auto` sees of some lanes: the slowest, and the stiffest."""
+        tally = self.tally
+        solver = cast(AbstractCountedSolver, self.solve.solver)
+        radius = solver.radius
+        if self.lanes.number is not None:
+            radius = eqx.filter_vmap(radius)
+        rho = np.atleast_1d(np.asarray(radius(self.state.solver)))[lanes]
+        return Seen(
+            float(np.atleast_1d(np.asarray(self.state.t))[lanes].min()),
+            int(tally.steps[lanes].max()),
+            int((tally.steps - tally.rejected)[lanes].min()),
+            float(np.max(rho)),
+            tuple(tally.work[lanes].mean(axis=0).tolist()),
+        )
 
     def _out_of_steps(self) -> np.ndarray:
         """Why so many steps: mostly refused ones, or just many."""

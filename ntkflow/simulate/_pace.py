@@ -3,7 +3,7 @@
 import numpy as np
 
 from .._progress import duration
-from ._integrate import Tally
+from ._tally import Tally
 
 
 class Pace:

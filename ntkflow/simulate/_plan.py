@@ -20,15 +20,16 @@ from ..flows import (
 )
 from ..measures import AbstractMeasure
 from ..problem import Problem
-from ..solvers import Chebyshev, FunctionSpace
-from ._events import AbstractEvent
-from ._solve import Solve
-
-AUTO = (
-    "auto: Tsit5, explicit, so steps are limited by stability to about 3.5/λ_max; "
-    "nf.solvers.Chebyshev() is not"
+from ..solvers import (
+    Chebyshev,
+    Explicit,
+    FunctionSpace,
+    KernelExponential,
+    KernelImplicit,
 )
-
+from ._events import AbstractEvent
+from ._forecast import CHEBYSHEV, EXPLICIT, EXPONENTIAL, IMPLICIT
+from ._solve import Solve
 
 _ADDS_UP_BELOW = 1e-2
 """Tolerance from which the errors of a second-order method's steps add up."""
@@ -38,14 +39,17 @@ class PlannedSolve(NamedTuple):
     """A solve, and how to speak of its solver.
 
     Attributes:
-        solve: The solve.
+        solve: The solve, with the solver that it begins with.
         solver: A sentence for the statistics.
         measured: Whether measures read this solve's first parameter flow.
+        choices: By name, the same solve with every solver that `auto` may take; empty
+            for a solver that the caller named.
     """
 
     solve: Solve
     solver: str
     measured: bool
+    choices: dict[str, Solve]
 
 
 def default_flows() -> tuple[AbstractFlow, ...]:
@@ -98,6 +102,7 @@ def complete_flows(
 
 def plan_solves(
     flows: Sequence[AbstractFlow],
+    problem: Problem,
     *,
     solver: Any,
     controller: dfx.AbstractStepSizeController | None,
@@ -111,6 +116,7 @@ def plan_solves(
 
     Args:
         flows: All flows.
+        problem: The problem.
         solver: `"auto"`, a diffrax solver, or a mapping from flow names to either.
         controller: A step-size controller; by default one that holds every flow to the
             tolerances.
@@ -124,6 +130,37 @@ def plan_solves(
         The solves; the one that measures read comes last, so that the others' outputs
         are at hand.
     """
+    planned = []
+    first = Coupled(tuple(flows)).parameter_flows
+    for chosen, members in _groups(flows, solver):
+        coupled = Coupled(tuple(members))
+        measured = bool(first) and first[0].name in coupled.names
+        methods = {"": chosen}
+        if chosen == "auto":
+            methods = _methods(coupled, problem, controller)
+        solves = {
+            name: Solve(
+                coupled,
+                method,
+                _controller(method, controller, dt0, rtol, atol),
+                dt0,
+                tuple(events) if measured else (),
+                dense_steps,
+            )
+            for name, method in methods.items()
+        }
+        first_solve = next(iter(solves.values()))
+        _check_spectrum(coupled, first_solve.solver)
+        sentence = chosen if chosen == "auto" else type(chosen).__name__
+        choices = solves if len(solves) > 1 else {}
+        planned.append(PlannedSolve(first_solve, sentence, measured, choices))
+    return sorted(planned, key=lambda p: p.measured)
+
+
+def _groups(
+    flows: Sequence[AbstractFlow], solver: Any
+) -> list[tuple[Any, list[AbstractFlow]]]:
+    """The flows that are solved together, with their solver."""
     by_name = _solvers_by_name(flows, solver)
     groups: list[tuple[Any, list[AbstractFlow]]] = []
     for flow in flows:
@@ -134,25 +171,24 @@ def plan_solves(
                 break
         else:
             groups.append((chosen, [flow]))
-    planned = []
-    first = Coupled(tuple(flows)).parameter_flows
-    for chosen, members in groups:
-        coupled = Coupled(tuple(members))
-        measured = bool(first) and first[0].name in coupled.names
-        method = dfx.Tsit5() if chosen == "auto" else chosen
-        _check_spectrum(coupled, method)
-        steps = _controller(method, controller, dt0, rtol, atol)
-        solve = Solve(
-            coupled,
-            method,
-            steps,
-            dt0,
-            tuple(events) if measured else (),
-            dense_steps,
-        )
-        sentence = AUTO if chosen == "auto" else type(method).__name__
-        planned.append(PlannedSolve(solve, sentence, measured))
-    return sorted(planned, key=lambda p: p.measured)
+    return groups
+
+
+def _methods(
+    coupled: Coupled,
+    problem: Problem,
+    controller: dfx.AbstractStepSizeController | None,
+) -> dict[str, dfx.AbstractSolver]:
+    """What `auto` may take, the explicit method first."""
+    methods: dict[str, dfx.AbstractSolver] = {EXPLICIT: Explicit()}
+    # Fixed steps leave nothing to choose, and the heavy ball is no flow that decays.
+    fixed = isinstance(controller, dfx.ConstantStepSize)
+    if fixed or any(isinstance(flow, Momentum) for flow in coupled.flows):
+        return methods
+    methods[CHEBYSHEV] = Chebyshev()
+    kernel_solvers = {IMPLICIT: KernelImplicit(), EXPONENTIAL: KernelExponential()}
+    size = problem.n_examples * problem.n_outputs
+    return methods | {n: s for n, s in kernel_solvers.items() if size <= s.max_size}
 
 
 def _check_spectrum(coupled: Coupled, solver: dfx.AbstractSolver) -> None:

@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 
 from ..measures import AbstractMeasure
-from ..problem import Problem
+from ..problem import Problem, SquaredError
 from ..storage import fingerprint, printed
+from ._auto import Auto
 from ._events import AbstractEvent
-from ._integrate import Lanes, Tally
+from ._integrate import Lanes
 from ._plan import PlannedSolve
+from ._tally import Tally
 from ._work import work
 
 
@@ -44,10 +46,28 @@ class Request:
     max_steps: int
     dense: bool
 
+    def auto(self, planned: PlannedSolve) -> Auto | None:
+        """How a solve chooses its solver.
+
+        Args:
+            planned: The solve.
+
+        Returns:
+            The rule; None where there is nothing to choose.
+        """
+        if not planned.choices:
+            return None
+        return Auto(
+            tuple(planned.choices),
+            float(self.times[-1]),
+            self.rtol,
+            isinstance(self.problem.loss, SquaredError),
+        )
+
     @property
     def digest(self) -> str:
         """The fingerprint of everything that determines the numbers."""
-        solves = [planned.solve for planned in self.planned]
+        solves = [(planned.solve, planned.choices) for planned in self.planned]
         settings = (self.times, self.rtol, self.atol, self.dense)
         parts = (self.problem, self.lanes, solves, self.measures, self.costly)
         return fingerprint(*parts, settings)

@@ -17,7 +17,7 @@ from ._checkpoint import Checkpoint, stack_params, worst
 from ._dataset import assemble, describe
 from ._dense import DenseOutput
 from ._events import AbstractEvent
-from ._integrate import Integration, Segment, Tally, take
+from ._integrate import Integration, Segment, take
 from ._locate import locate
 from ._pace import Pace
 from ._plan import PlannedSolve
@@ -25,6 +25,7 @@ from ._reading import Reader, Record, Reference, compute_reference, read_record
 from ._reason import Reason
 from ._request import Request
 from ._solve import Solve
+from ._tally import Tally
 from ._trajectory import Trajectory, final_attrs
 from ._work import work
 
@@ -170,6 +171,8 @@ class Run:
             planned.solve,
             request.lanes,
             request.times,
+            choices=planned.choices,
+            auto=request.auto(planned),
             segment_steps=request.segment_steps,
             max_steps=request.max_steps,
         )
@@ -191,6 +194,8 @@ class Run:
             if self._dense is not None:
                 self._dense.add_segment(self._t_reached, segment.interpolation)
             self._report(planned, integration, pace)
+            if segment.next_solver is not None:
+                self._line.update(f"{segment.next_solver} takes over, {_COMPILING}")
             if self._late() or not tally.running.any():
                 self._write(index, integration, previous)
 
@@ -202,11 +207,10 @@ class Run:
             return previous
         for i, lane in enumerate(lanes):
             lane.stored = self._store.read_records(index, i)
-        restored = self._store.read_state(index, integration.state)
+        restored = self._store.read_state(index, integration.like)
         if restored is None:
             return previous
-        integration.state, integration.tally = restored.state, restored.tally
-        integration.allow_more_steps()
+        integration.resume(restored.state, restored.tally)
         self._reads = restored.stats["kernel_builds"]
         self._seconds_before = restored.stats["seconds_total"]
         stopped = restored.stats

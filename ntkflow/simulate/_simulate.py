@@ -153,14 +153,14 @@ def simulate(
     lanes = _lanes(problem, ensemble, events, dense=dense)
     asked = default_flows() if flows is None else tuple(flows)
     if measures is None:
-        names = [flow.name for flow in complete_flows(asked, ())]
-        measures = default_measures(problem, names) if "gradient" in names else ()
+        measures = _measures_for(problem, complete_flows(asked, ()))
     collect_variables(measures, problem)
     all_flows = complete_flows(asked, measures)
     _check_events(events, problem, all_flows)
     costly = [event for event in events if event.costly]
     planned = plan_solves(
         all_flows,
+        problem,
         solver=solver,
         controller=controller,
         dt0=dt0,
@@ -200,6 +200,13 @@ def simulate(
             trajectory,
         )
     return trajectory
+
+
+def _measures_for(
+    problem: Problem, flows: Sequence[AbstractFlow]
+) -> Sequence[AbstractMeasure]:
+    names = [flow.name for flow in flows]
+    return default_measures(problem, names) if "gradient" in names else ()
 
 
 def _check_events(

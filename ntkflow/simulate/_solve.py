@@ -151,10 +151,41 @@ class Solve(eqx.Module):
         Returns:
             The state.
         """
-        terms = self.terms(problem, constants)
-        t0 = jnp.zeros_like(end)
         y0 = self.coupled.pack(self.coupled.init(problem))
         dt0 = None if self.dt0 is None else jnp.asarray(self.dt0, end.dtype)
+        return self._begin(problem, constants, jnp.zeros_like(end), y0, dt0, end)
+
+    def take_over(
+        self,
+        problem: Problem,
+        constants: dict[str, Any],
+        state: SolveState,
+        end: Scalar,
+    ) -> SolveState:
+        """The state from which this solver goes on where another one stands.
+
+        Args:
+            problem: The problem.
+            constants: As for `start`.
+            state: The other solver's; its proposed step is the first one here.
+            end: End of the run.
+
+        Returns:
+            The state.
+        """
+        dt0 = state.controller.tnext - state.t
+        return self._begin(problem, constants, state.t, state.y, dt0, end)
+
+    def _begin(
+        self,
+        problem: Problem,
+        constants: dict[str, Any],
+        t0: Scalar,
+        y0: Packed,
+        dt0: Scalar | None,
+        end: Scalar,
+    ) -> SolveState:
+        terms = self.terms(problem, constants)
         controller = self.stepping(problem, constants)
         tnext, inner = controller.wrap(1).init(
             terms,

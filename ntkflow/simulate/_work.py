@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..solvers import Work
-from ._integrate import Tally
 from ._plan import PlannedSolve
+from ._tally import Tally
 
 
 def work(
@@ -34,6 +34,12 @@ def work(
         **totals,
         "seconds": float(sum(tally.seconds for _, tally in solves)),
         "solver": "; ".join(
-            f"{', '.join(p.solve.coupled.names)}: {p.solver}" for p, _ in solves
+            f"{', '.join(p.solve.coupled.names)}: {_solver(p, t)}" for p, t in solves
         ),
     }
+
+
+def _solver(planned: PlannedSolve, tally: Tally) -> str:
+    if tally.log is None or not tally.steps.any():
+        return planned.solver
+    return tally.log.sentence(int(tally.steps.max()))

@@ -228,8 +228,7 @@ class KernelExponential(AbstractCountedSolver):
         Returns:
             In units of 1/time.
         """
-        largest = [jnp.max(v, axis=-1) for v in state.decomposition.values.values()]
-        return jnp.max(jnp.stack(largest), axis=0)
+        return jnp.max(jnp.stack([*map(jnp.max, state.decomposition.values.values())]))
 
     def _dense_info(
         self,

@@ -1,0 +1,59 @@
+"""What a solve has cost and where it stands, as the host counts it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..solvers import Work
+from ._auto import Log
+from ._reason import Reason
+
+
+@dataclass
+class Tally:
+    """What a solve has cost and where it stands, lane by lane; part of a checkpoint.
+
+    Attributes:
+        saved: Save times passed.
+        steps: Steps attempted.
+        rejected: Steps rejected.
+        code: A `Reason`.
+        event: Index of the event that ended the lane, −1 if none.
+        work: What the attempts cost, one column a field of `Work`.
+        seconds: Wall time spent integrating, compilation included.
+        log: What `auto` did; None for a solver that the caller named.
+    """
+
+    saved: np.ndarray
+    steps: np.ndarray
+    rejected: np.ndarray
+    code: np.ndarray
+    event: np.ndarray
+    work: np.ndarray
+    seconds: float = 0.0
+    log: Log | None = None
+
+    @classmethod
+    def zeros(cls, lanes: int) -> "Tally":
+        """Nothing done yet.
+
+        Args:
+            lanes: Number of lanes.
+
+        Returns:
+            A tally.
+        """
+        start, none = np.zeros(lanes, np.int64), np.full(lanes, -1)
+        work = np.zeros((lanes, len(Work._fields)), np.int64)
+        return cls(start, start.copy(), start.copy(), start.copy(), none, work)
+
+    @property
+    def cost(self) -> dict[str, int]:
+        """The work of all lanes, by the fields of `Work`."""
+        totals = self.work.sum(axis=0).tolist()
+        return dict(zip(Work._fields, totals, strict=True))
+
+    @property
+    def running(self) -> np.ndarray:
+        """Which lanes have more to do."""
+        return self.code == Reason.RUNNING
