@@ -143,8 +143,7 @@ def simulate(
         tests/simulate/test_simulate.py::test_evolving_residual_equals_that_of_the_network
     """
     check_kinds(problem, flows, measures)
-    rtol, atol = float(rtol), float(atol)
-    dt0 = None if dt0 is None else float(dt0)
+    rtol, atol, dt0 = float(rtol), float(atol), None if dt0 is None else float(dt0)
     check_tolerances(rtol, atol, problem.dtype)
     times = check_times(ts, problem.dtype)
     for name, value in (("segment_steps", segment_steps), ("max_steps", max_steps)):
