@@ -63,7 +63,6 @@ def scaled():
 BALL, BATCHES = {"momentum": 0.9}, {"batches": ROWS}
 CASES = {
     "descent of the mean": (lambda: tiny(reduction="mean"), {}, 1 / 6),
-    "heavy ball with decay": (lambda: tiny(decay=0.3), BALL, 1.0),
     "heavy ball in batches, scaled": (scaled, BALL | BATCHES, 1 / 54),
     "batches in float32": (lambda: tiny(decay=0.3, dtype=jnp.float32), BATCHES, 1.0),
 }
@@ -167,7 +166,7 @@ def test_descent_and_its_flow_lie_on_one_time_axis():
 
 
 @quickly
-@pytest.mark.parametrize("momentum", [0.0, 0.8])
+@pytest.mark.parametrize("momentum", [0.0, pytest.param(0.8, marks=pytest.mark.slow)])
 def test_modified_flow_runs_beside_descent_and_keeps_its_energy_identity(momentum):
     problem = tiny()
     descent = Descent(ETA, momentum=momentum)
