@@ -13,6 +13,8 @@ from ._coupled import (
     Packed as Packed,
     max_over_flows as max_over_flows,
 )
+from ._descent import Descent as Descent, DescentState as DescentState
+from ._modified import Modified as Modified
 from ._parameters import (
     Gradient as Gradient,
     Momentum as Momentum,

@@ -137,11 +137,11 @@ class MovingParams(NamedTuple):
 
     Attributes:
         params: θ.
-        velocity: θ̇.
+        velocity: θ̇, or None for what has no inertia.
     """
 
     params: Params
-    velocity: Params
+    velocity: Params | None
 
 
 @final

@@ -16,7 +16,7 @@ from ._spectrum import EffectiveRank, Spectrum
 from ._targets import has_target_rows
 
 _MODES = 10
-_PARAMETER_FLOWS = ("gradient", "momentum", "descent")
+_PARAMETER_FLOWS = ("gradient", "momentum", "descent", "modified")
 
 
 def default_measures(

@@ -21,6 +21,8 @@ _FLOWS = {
     "residual_frozen": 'nf.flows.Residual("frozen")',
     "linearized": "nf.flows.Linearized()",
     "momentum": "nf.flows.Momentum()",
+    "descent": "nf.flows.Descent(learning_rate)",
+    "modified": "nf.flows.Modified(nf.flows.Descent(learning_rate))",
 }
 MEASURES = {
     "kernel_drift": "KernelDrift",

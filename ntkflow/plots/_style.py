@@ -50,6 +50,7 @@ _FLOWS = {
     "linearized": FlowStyle("linearized network", "#cc79a7", _OVER),
     "momentum": FlowStyle("network with momentum", "#d55e00"),
     "descent": FlowStyle("gradient descent", "#56b4e9", _OVER),
+    "modified": FlowStyle("modified flow of descent", "#000000", _OVER),
 }
 _OTHER_COLOR = "#7f7f7f"
 

@@ -272,7 +272,11 @@ def stack_params(
         lanes reached.
     """
     measured = [
-        next((s for s in lane if s and any(n.startswith("params/") for n in s[0])), [])
+        # The measured solve is the last; others may move parameters of their own.
+        next(
+            (s for s in lane[-1:] if s and any(n.startswith("params/") for n in s[0])),
+            [],
+        )
         for lane in records
     ]
     kept = min(kept, *(len(solve) for solve in measured))

@@ -11,8 +11,10 @@ from .._errors import unknown_name
 from ..flows import (
     AbstractFlow,
     Coupled,
+    Descent as DescentFlow,
     Gradient,
     Linearized,
+    Modified,
     Momentum,
     Quadrature,
     Residual,
@@ -22,6 +24,8 @@ from ..measures import AbstractMeasure
 from ..problem import Problem
 from ..solvers import (
     Chebyshev,
+    Descent,
+    EqualSteps,
     Explicit,
     FunctionSpace,
     KernelExponential,
@@ -194,7 +198,8 @@ def _methods(
 def _check_spectrum(coupled: Coupled, solver: dfx.AbstractSolver) -> None:
     if isinstance(solver, Chebyshev):
         for flow in coupled.flows:
-            if isinstance(flow, Momentum):
+            corrected = isinstance(flow, Modified) and flow.descent.momentum > 0
+            if isinstance(flow, Momentum) or corrected:
                 raise ValueError(
                     "Chebyshev is stable on the negative real axis, and the heavy ball "
                     "oscillates: its spectrum is complex. Use diffrax.Tsit5() or "
@@ -212,6 +217,12 @@ def _solvers_by_name(flows: Sequence[AbstractFlow], solver: Any) -> dict[str, An
     else:
         by_name = dict.fromkeys(names, solver)
     for flow in flows:
+        if isinstance(flow, DescentFlow):
+            if isinstance(solver, Mapping) and flow.name in solver:
+                raise ValueError(
+                    "Descent makes its own updates: leave 'descent' out of solver."
+                )
+            by_name[flow.name] = Descent(flow.step)
         chosen = by_name[flow.name]
         if isinstance(chosen, str) and chosen != "auto":
             raise unknown_name("solver", chosen, ["auto"])
@@ -245,6 +256,8 @@ def _controller(
     rtol: float,
     atol: float,
 ) -> dfx.AbstractStepSizeController:
+    if isinstance(solver, Descent):
+        return EqualSteps(float(solver.learning_rate))
     if controller is None:
         if not isinstance(solver, dfx.AbstractAdaptiveSolver):
             raise ValueError(

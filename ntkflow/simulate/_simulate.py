@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import ArrayLike
 
 from .._progress import Progress
-from ..flows import AbstractFlow
+from ..flows import AbstractFlow, Coupled
 from ..measures import (
     AbstractMeasure,
     check_affordable,
@@ -32,6 +32,7 @@ from ._plan import (
 from ._request import Request
 from ._run import Run
 from ._trajectory import Trajectory
+from ._updates import check_updates
 
 
 class SimulationError(RuntimeError):
@@ -108,7 +109,8 @@ def simulate(
             evolving and with the frozen kernel, and the linearized model.
         measures: What to read off the first parameter flow; by default
             `nf.measures.default_measures`.
-        solver: `"auto"`, a diffrax solver, or a mapping from flow names to these.
+        solver: `"auto"`, a diffrax solver, or a mapping from flow names to these;
+            `nf.flows.Descent` makes its own updates in any case.
         controller: A diffrax step-size controller; by default adaptive to `rtol`,
             `atol`.
         dt0: The first step; the only one with `diffrax.ConstantStepSize()`.
@@ -141,8 +143,7 @@ def simulate(
         tests/simulate/test_simulate.py::test_evolving_residual_equals_that_of_the_network
     """
     check_kinds(problem, flows, measures)
-    rtol, atol = float(rtol), float(atol)
-    dt0 = None if dt0 is None else float(dt0)
+    rtol, atol, dt0 = float(rtol), float(atol), None if dt0 is None else float(dt0)
     check_tolerances(rtol, atol, problem.dtype)
     times = check_times(ts, problem.dtype)
     for name, value in (("segment_steps", segment_steps), ("max_steps", max_steps)):
@@ -169,6 +170,7 @@ def simulate(
         events=[event for event in events if not event.costly],
         dense_steps=segment_steps if dense else 0,
     )
+    check_updates(planned, problem, float(times[-1]), costly)
     announcement = check_affordable(measures, problem, len(times))
     request = Request(
         problem=problem,
@@ -214,9 +216,7 @@ def _check_events(
 ) -> None:
     if not events:
         return
-    if "gradient" not in [f.name for f in flows] and "momentum" not in [
-        f.name for f in flows
-    ]:
+    if not Coupled(tuple(flows)).parameter_flows:
         raise ValueError(
             "Stop conditions watch a flow of the network's parameters: add "
             "nf.flows.Gradient() to flows."

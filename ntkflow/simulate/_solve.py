@@ -17,7 +17,15 @@ from jaxtyping import Array, Float
 from .._types import BoolScalar, IntScalar, Scalar
 from ..flows import Coupled, Packed
 from ..problem import Problem
-from ..solvers import AbstractCountedSolver, Code, FlowTerm, FunctionSpace, Work
+from ..solvers import (
+    AbstractCountedSolver,
+    Code,
+    EqualSteps,
+    FlowTerm,
+    FunctionSpace,
+    Work,
+    rounding,
+)
 from ._counting import Counting, evaluations_per_step
 from ._events import AbstractEvent
 from ._reason import Reason
@@ -224,13 +232,14 @@ class Solve(eqx.Module):
             The new state and what was saved on the way.
         """
         solver = self.solver
+        end, end_floor = self._end(span)
         controller = Segmented(
             self.stepping(problem, constants),
             state.controller.tnext,
             span.max_steps,
             span.window[-1],
             span.end,
-            span.end_floor,
+            end_floor,
             evaluations_per_step(solver),
         )
         if isinstance(solver, AbstractCountedSolver):
@@ -240,7 +249,7 @@ class Solve(eqx.Module):
             self.terms(problem, constants),
             solver,
             t0=state.t,
-            t1=span.end,
+            t1=end,
             dt0=None,
             y0=state.y,
             saveat=dfx.SaveAt(
@@ -260,6 +269,23 @@ class Solve(eqx.Module):
             throw=False,
         )
         return self._progressed(solution, problem, constants, span)
+
+    def _end(self, span: Span) -> tuple[Scalar, Scalar]:
+        """The end that diffrax is told, and where a step is taken to the run's end.
+
+        diffrax joins what is within 100 units in the last place of its end to the last
+        step, which may be several updates of a long run: its end is put out of reach.
+
+        Args:
+            span: How far to go.
+
+        Returns:
+            Both times.
+        """
+        if not isinstance(self.controller, EqualSteps):
+            return span.end, span.end_floor
+        beyond = 2 * span.end + self.controller.length
+        return beyond, span.end - rounding(span.end)
 
     def _event(self, problem: Problem, constants: dict[str, Any]) -> dfx.Event | None:
         if not self.events:

@@ -8,6 +8,13 @@ from ._counted import (
     Work as Work,
     work as work,
 )
+from ._descent import BetweenUpdates as BetweenUpdates, Descent as Descent
+from ._equal_steps import (
+    MAX_UPDATES_EPS as MAX_UPDATES_EPS,
+    EqualSteps as EqualSteps,
+    EqualStepsState as EqualStepsState,
+    rounding as rounding,
+)
 from ._explicit import Explicit as Explicit
 from ._exponential import (
     KernelExponential as KernelExponential,

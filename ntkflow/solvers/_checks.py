@@ -18,9 +18,10 @@ def check_flows(coupled: Coupled, stiff: set[str], solver: str) -> None:
     for flow in coupled.flows:
         if isinstance(flow, AbstractParameterFlow) and flow.name not in stiff:
             raise ValueError(
-                f"{solver} integrates flows that decay; {flow.name!r} has inertia and "
-                "oscillates. Give it diffrax.Dopri8() or diffrax.Tsit5(), in a solve "
-                "of its own."
+                f"{solver} integrates flows that decay, driven through their outputs "
+                f"alone; {flow.name!r} has inertia and oscillates, or is driven "
+                "otherwise. Give it diffrax.Dopri8() or diffrax.Tsit5(), in a solve of "
+                "its own."
             )
 
 
