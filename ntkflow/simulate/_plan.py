@@ -20,7 +20,7 @@ from ..flows import (
 )
 from ..measures import AbstractMeasure
 from ..problem import Problem
-from ..solvers import Chebyshev, FunctionSpace
+from ..solvers import AbstractStabilized, Chebyshev, FunctionSpace
 from ._events import AbstractEvent
 from ._solve import Solve
 
@@ -156,13 +156,13 @@ def plan_solves(
 
 
 def _check_spectrum(coupled: Coupled, solver: dfx.AbstractSolver) -> None:
-    if isinstance(solver, Chebyshev):
+    if isinstance(solver, AbstractStabilized):
         for flow in coupled.flows:
             if isinstance(flow, Momentum):
                 raise ValueError(
-                    "Chebyshev is stable on the negative real axis, and the heavy ball "
-                    "oscillates: its spectrum is complex. Use diffrax.Tsit5() or "
-                    f"diffrax.Dopri8() for the flow {flow.name!r}."
+                    f"{type(solver).__name__} is stable on the negative real axis, and "
+                    "the heavy ball oscillates: its spectrum is complex. Use "
+                    f"diffrax.Tsit5() or diffrax.Dopri8() for the flow {flow.name!r}."
                 )
 
 
