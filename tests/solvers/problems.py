@@ -55,7 +55,7 @@ def solve_fixed(term, solver, y0, t1, steps, **options):
 
 def solve_adaptive(term, solver, y0, t1, *, rtol=1e-4, **options):
     """A solve of steps chosen by the error of the state."""
-    return dfx.diffeqsolve(
+    return quick_jit(dfx.diffeqsolve)(
         term,
         solver,
         0.0,

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ntkflow.flows import Gradient, Linearized, Momentum, Residual
+from ntkflow.flows import Gradient, Momentum, Residual
 from ntkflow.simulate import simulate
-from ntkflow.solvers import Chebyshev, Code, Rock4
+from ntkflow.solvers import Code, Rock4
 from ntkflow.solvers._rock4_coefficients import DEGREES, N_LAST, tabulate
 from ntkflow.solvers._stabilized import Step
 from tests.simulate.problems import tiny
@@ -65,13 +65,13 @@ def test_every_degree_is_of_order_four(index):
     a, b = rows[:-1], rows[-1]
     # Sums of s terms of order one.
     np.testing.assert_allclose(conditions(b, a), 1, atol=DEGREES[index] * 1e-14)
-    times = np.append(tabulate().time[tabulate().start[index] :][: a.shape[0] - 4], 0)
-    np.testing.assert_allclose(a.sum(axis=1)[:-4], times[:-1], atol=1e-12)
-    np.testing.assert_allclose(a.sum(axis=1)[-4:], tabulate().last.c[index], atol=1e-12)
+    n, start = DEGREES[index] - N_LAST, tabulate().start[index]
+    times = *tabulate().time[start : start + n], *tabulate().last.c[index]
+    np.testing.assert_allclose(a.sum(axis=1), times, atol=1e-12)
     # The estimate vanishes to order three; the state inside has order three there.
     error = tabulate().last.error[index] @ five
     np.testing.assert_allclose(conditions(error, a)[:4], 0, atol=1e-11)
-    assert abs(conditions(error, a)[7]) > 0.1
+    assert abs(conditions(error, a)[7] - 1 / 16) < 1e-11
     theta = 0.3
     inside = theta ** np.arange(1, 5) @ tabulate().last.dense[index] @ five
     order = np.array([1, 2, 3, 3, 4, 4, 4, 4])
@@ -96,7 +96,7 @@ def amplification(z, degree):
         step = Step(term, 0.0, one, one, None)
         return Rock4().run_stages(step, one, -z, jnp.asarray(degree))[0]
 
-    return np.asarray(jax.vmap(after)(jnp.asarray(z)))
+    return jax.vmap(after)(jnp.asarray(z))
 
 
 def test_polynomial_is_bounded_in_its_interval():
@@ -105,7 +105,7 @@ def test_polynomial_is_bounded_in_its_interval():
         assert reach >= 0.3425 * (degree**2 - 8.1)
         # Extremes are no closer than reach/s² near the start: 3,000 points see them.
         z = np.concatenate([np.geomspace(2.5, reach, 3000), 1.03 * reach + np.ones(1)])
-        found = np.abs(run(z, jnp.asarray(degree)))
+        found = np.abs(np.asarray(run(z, jnp.asarray(degree))))
         # 0.8, 0.0055 more within the interval, and rounding times w(z).
         rounding = 3 * 2**-53 * (reach**4 / 100)
         assert found[:-1].max() <= 0.8055 + rounding, degree
@@ -140,13 +140,14 @@ def test_order_stays_four_with_many_stages():
 
 
 def test_error_estimate_is_of_order_four():
-    solver, lengths = Rock4(), np.array([0.1, 0.05, 0.025])
+    solver, lengths = Rock4(), np.array([0.025, 0.0125, 0.00625])
 
     def estimate(h):
         state = solver.init(FORCED, 0.0, h, FORCED_Y0, None)
         return solver.attempt(FORCED, 0.0, h, FORCED_Y0, None, state, False).y_error
 
-    errors = np.linalg.norm(jax.vmap(estimate)(jnp.asarray(lengths)), axis=1)
+    estimates = quick_jit(jax.vmap(estimate))(jnp.asarray(lengths))
+    errors = np.linalg.norm(estimates, axis=1)
     assert abs(slope(1 / lengths, errors) - 4) < 0.2
 
 
@@ -163,7 +164,7 @@ def test_error_estimate_and_dense_output_are_bounded_on_stiff_modes():
         return tried.y_error, jax.vmap(inside.evaluate)(jnp.linspace(0.0, 1.0, 9))
 
     error, inside = quick_jit(jax.vmap(judged))(jnp.geomspace(1.0, 1500.0, 50))
-    assert float(jnp.abs(error).max()) < 20
+    assert float(jnp.abs(error).max()) < 1
     assert float(jnp.abs(inside).max()) < 5
 
 
@@ -186,33 +187,13 @@ def test_cubics_in_time_are_integrated_exactly():
 
 
 def test_coupled_flows_are_as_exact_as_asked():
-    flows = Gradient(), Residual("evolving"), Residual("frozen"), Linearized()
+    flows = Gradient(), Residual("evolving")
     term, y0 = gradient_flow(flows)
     exact = reference(term, y0, 3.0)
     found = solve_adaptive(term, Rock4(), y0, 3.0, rtol=1e-6).ys
     for name in y0:
         scale = float(jnp.abs(exact[name]).max())
         assert gap(found[name], exact[name]) <= solver_tolerance(1e-6) * scale * 10
-
-
-def test_tight_tolerances_take_a_half_of_the_gradients_of_second_order():
-    def field(t, y, args):
-        return -jnp.asarray([1.0, 300.0]) * (y - jnp.cos(t))
-
-    term, y0, counts = dfx.ODETerm(field), jnp.asarray([0.0, 1.0]), []
-    exact = reference(term, y0, 3.0)
-    for solver, rtol in ((Rock4(), 1e-6), (Chebyshev(), 3e-8)):
-        evaluated = []
-
-        def counting(t, y, args, evaluated=evaluated):
-            jax.debug.callback(lambda: evaluated.append(1))
-            return field(t, y, args)
-
-        found = solve_adaptive(dfx.ODETerm(counting), solver, y0, 3.0, rtol=rtol)
-        jax.effects_barrier()
-        assert gap(found.ys, exact) < 2e-6
-        counts.append(len(evaluated))
-    assert counts[0] < counts[1] / 2
 
 
 def test_lanes_of_an_ensemble_equal_single_solves():
