@@ -23,6 +23,7 @@ from ..flows import (
 from ..measures import AbstractMeasure
 from ..problem import Problem
 from ..solvers import (
+    AbstractStabilized,
     Chebyshev,
     Descent,
     EqualSteps,
@@ -30,9 +31,10 @@ from ..solvers import (
     FunctionSpace,
     KernelExponential,
     KernelImplicit,
+    Rock4,
 )
 from ._events import AbstractEvent
-from ._forecast import CHEBYSHEV, EXPLICIT, EXPONENTIAL, IMPLICIT
+from ._forecast import CHEBYSHEV, EXPLICIT, EXPONENTIAL, IMPLICIT, ROCK4
 from ._solve import Solve
 
 _ADDS_UP_BELOW = 1e-2
@@ -190,20 +192,22 @@ def _methods(
     if fixed or any(isinstance(flow, Momentum) for flow in coupled.flows):
         return methods
     methods[CHEBYSHEV] = Chebyshev()
+    if problem.dtype == np.float64:
+        methods[ROCK4] = Rock4()
     kernel_solvers = {IMPLICIT: KernelImplicit(), EXPONENTIAL: KernelExponential()}
     size = problem.n_examples * problem.n_outputs
     return methods | {n: s for n, s in kernel_solvers.items() if size <= s.max_size}
 
 
 def _check_spectrum(coupled: Coupled, solver: dfx.AbstractSolver) -> None:
-    if isinstance(solver, Chebyshev):
+    if isinstance(solver, AbstractStabilized):
         for flow in coupled.flows:
             corrected = isinstance(flow, Modified) and flow.descent.momentum > 0
             if isinstance(flow, Momentum) or corrected:
                 raise ValueError(
-                    "Chebyshev is stable on the negative real axis, and the heavy ball "
-                    "oscillates: its spectrum is complex. Use diffrax.Tsit5() or "
-                    f"diffrax.Dopri8() for the flow {flow.name!r}."
+                    f"{type(solver).__name__} is stable on the negative real axis, and "
+                    "the heavy ball oscillates: its spectrum is complex. Use "
+                    f"diffrax.Tsit5() or diffrax.Dopri8() for the flow {flow.name!r}."
                 )
 
 

@@ -50,8 +50,8 @@ _MESSAGES = {
         "can hold."
     ),
     Reason.SPECTRUM: (
-        "Power iteration on the flow's Jacobian did not settle, so Chebyshev knows no "
-        "stable number of stages: its spectrum may be complex or its leading "
+        "Power iteration on the flow's Jacobian did not settle, so no stable number of "
+        "stages is known: its spectrum may be complex or its leading "
         "eigenvalues too close. Raise max_products, or use diffrax.Tsit5()."
     ),
     Reason.FACTORIZATION: (

@@ -16,9 +16,7 @@ import jax.tree_util as jtu
 from jaxtyping import Array, PyTree
 
 from .._types import IntScalar, Scalar
-from ._code import Code
-from ._counted import AbstractCountedSolver, Attempt, was_cut, work
-from ._spectral_radius import Radius, estimate_radius, first_guess
+from ._stabilized import AbstractStabilized, Ends, Step, combine, times
 
 _DAMPING = 2 / 13
 """ε: how far the stability polynomial stays below one inside its interval."""
@@ -26,30 +24,9 @@ _DAMPING = 2 / 13
 _ROUNDING = 5e-3
 """What s² units of rounding may come to."""
 
-_SETTLED = 1e-2
-"""Relative change at which power iteration has settled."""
-
-
-class ChebyshevState(NamedTuple):
-    """What Chebyshev carries from step to step.
-
-    Attributes:
-        slope: The vector field at the state.
-        radius: The spectral radius, and the vectors its iteration goes on from.
-        age: Accepted steps since it was estimated.
-        last: The last accepted step.
-        code: A `Code`.
-    """
-
-    slope: PyTree[Array]
-    radius: Radius
-    age: IntScalar
-    last: Scalar
-    code: IntScalar
-
 
 @final
-class Chebyshev(AbstractCountedSolver):
+class Chebyshev(AbstractStabilized):
     """The second-order Runge–Kutta–Chebyshev method, for any ODE term.
 
     The number of stages is chosen each step from hρ; ρ by power iteration on
@@ -104,141 +81,69 @@ class Chebyshev(AbstractCountedSolver):
         """
         return 3
 
-    def init(
-        self, terms: Any, t0: Any, t1: Any, y0: PyTree[Array], args: Any
-    ) -> ChebyshevState:
-        """The slope at the start, and nothing known of the spectrum.
+    def count(self, z: Scalar) -> IntScalar:
+        """The fewest stages stable for a step.
 
         Args:
-            terms: The vector field.
-            t0: Start.
-            t1: End of the first step.
-            y0: The state.
-            args: Arguments of the vector field.
+            z: The step times the spectral radius.
 
         Returns:
-            The solver's state.
+            At least two.
         """
-        slope = terms.vf(t0, y0, args)
-        return ChebyshevState(
-            slope,
-            first_guess(terms, y0, slope),
-            jnp.asarray(self.refresh, jnp.int32),
-            jnp.zeros_like(jnp.asarray(t1 - t0)),
-            jnp.asarray(Code.FINE, jnp.int32),
-        )
+        return count_stages(z)
 
-    def attempt(
-        self,
-        terms: Any,
-        t0: Any,
-        t1: Any,
-        y0: PyTree[Array],
-        args: Any,
-        solver_state: ChebyshevState,
-        made_jump: Any,
-    ) -> Attempt:
-        """One step of as many stages as its length needs.
+    def most_stages(self, y: PyTree[Array]) -> int:
+        """Stages a step may take.
 
         Args:
-            terms: The vector field.
-            t0: Start of the step.
-            t1: End of the step.
-            y0: The state at its start.
-            args: Arguments of the vector field.
-            solver_state: The solver's state.
-            made_jump: Whether the vector field jumped at t0.
+            y: A state.
 
         Returns:
-            The attempt.
+            Their number.
         """
-        h = jnp.asarray(t1 - t0)
-        slope = _slope(terms, t0, y0, args, solver_state.slope, made_jump)
-        due = solver_state.age >= self.refresh
-        due = due | was_cut(h, solver_state.last)
-        radius = self._radius(terms, t0, y0, args, solver_state.radius, due)
-        needed = count_stages(h * self.safety * radius.value)
-        fits = needed <= self._most_stages(y0)
-        stages = jnp.where(fits, needed, 0)
-        control = jnp.asarray(terms.contr(t0, t1))
-        step = _Step(terms, t0, h, control, args)
-        y1 = _stages(step, y0, slope, stages)
-        slope1 = terms.vf(t1, y1, args)
-        error = jtu.tree_map(
-            lambda a, b, fa, fb: jnp.where(
-                fits,
-                0.8 * (a - b) + (0.4 * control).astype(a.dtype) * (fa + fb),
-                jnp.inf,
-            ),
-            y0,
-            y1,
-            slope,
-            slope1,
-        )
-        unsettled = due & ~radius.settled
-        code = jnp.where(unsettled, Code.SPECTRUM, Code.FINE).astype(jnp.int32)
-        age = jnp.where(due, 1, solver_state.age + 1).astype(jnp.int32)
-        state = ChebyshevState(slope1, radius, age, h, code)
-        dense = {
-            "y0": y0,
-            "y1": y1,
-            "k0": _times(control, slope),
-            "k1": _times(control, slope1),
-        }
-        fine: Any = dfx.RESULTS.successful
-        failed: Any = dfx.RESULTS.nonlinear_divergence
-        result = dfx.RESULTS.where(unsettled, failed, fine)
-        # The slope at the start is the last step's; the stages need s − 1 more of them.
-        evaluations = jnp.maximum(stages, 1)
-        cost = work(evaluations, hvps=radius.products, refused=~fits)
-        return Attempt(y1, error, dense, state, result, cost)
-
-    def code(self, state: ChebyshevState) -> IntScalar:
-        """Whether power iteration has settled.
-
-        Args:
-            state: The solver's state.
-
-        Returns:
-            A `Code`.
-        """
-        return state.code
-
-    def radius(self, state: ChebyshevState) -> Scalar:
-        """The spectral radius as last estimated, a lower bound.
-
-        Args:
-            state: The solver's state.
-
-        Returns:
-            In units of 1/time.
-        """
-        return state.radius.value
-
-    def _most_stages(self, y: PyTree[Array]) -> int:
         if self.max_stages is not None:
             return self.max_stages
         eps = max(float(jnp.finfo(leaf.dtype).eps) for leaf in jtu.tree_leaves(y))
         return min(2000, int((_ROUNDING / eps) ** 0.5))
 
-    def _radius(
-        self, terms: Any, t: Any, y: PyTree[Array], args: Any, known: Radius, due: Array
-    ) -> Radius:
-        def estimate(known: Radius) -> Radius:
-            return estimate_radius(
-                terms,
-                t,
-                y,
-                args,
-                known,
-                rtol=_SETTLED,
-                max_products=self.max_products,
-            )
+    def run_stages(
+        self, step: Step, y0: PyTree[Array], slope: PyTree[Array], stages: IntScalar
+    ) -> tuple[PyTree[Array], None]:
+        """The state at the end of a step.
 
-        def keep(known: Radius) -> Radius:
-            return known._replace(products=jnp.zeros_like(known.products))
+        Args:
+            step: The step.
+            y0: The state at its start.
+            slope: The vector field there.
+            stages: How many.
 
-        return jax.lax.cond(due, estimate, keep, known)
+        Returns:
+            The state, and nothing else that is needed later.
+        """
+        return _stages(step, y0, slope, stages), None
+
+    def look_back(
+        self, step: Step, ends: Ends, inside: None
+    ) -> tuple[PyTree[Array], dict[str, Any]]:
+        """The error estimate, and a cubic Hermite interpolation.
+
+        Args:
+            step: The step.
+            ends: States and slopes at both of its ends.
+            inside: Nothing.
+
+        Returns:
+            Both, from what is known at the ends.
+
+        Source: Sommeijer, Shampine & Verwer (1998), eq. 3.3.
+        """
+        del inside
+        first, last = times(step.control, ends.slope0), times(step.control, ends.slope1)
+        eight, four = (jnp.asarray(x, step.h.dtype) for x in (0.8, 0.4))
+        error = combine([
+            (eight, ends.y0), (-eight, ends.y1), (four, first), (four, last)
+        ])  # fmt: skip
+        return error, {"y0": ends.y0, "y1": ends.y1, "k0": first, "k1": last}
 
 
 def count_stages(z: Scalar) -> IntScalar:
@@ -286,18 +191,8 @@ def _moment(j: Scalar, x: Scalar, end: _Polynomials) -> Scalar:
     return jnp.where(j == 1, c / (4 * jnp.cosh(x)), c)
 
 
-class _Step(NamedTuple):
-    """A step: its field, its start, its length in time and as the field's control."""
-
-    terms: Any
-    t0: Any
-    h: Scalar
-    control: Scalar
-    args: Any
-
-
 def _stages(
-    step: _Step, y0: PyTree[Array], slope: PyTree[Array], stages: IntScalar
+    step: Step, y0: PyTree[Array], slope: PyTree[Array], stages: IntScalar
 ) -> PyTree[Array]:
     """The state after `stages` stages; y0 itself after none."""
     h, control = step.h, step.control
@@ -305,10 +200,6 @@ def _stages(
     x = 2 * jnp.arcsinh(jnp.sqrt(jnp.asarray(_DAMPING / 2, h.dtype)) / count)
     w0, end = jnp.cosh(x), _polynomials(count, x)
     w1 = end.first / end.second
-
-    def combine(pairs: list[tuple[Scalar, PyTree[Array]]]) -> PyTree[Array]:
-        terms_ = [_times(factor, tree) for factor, tree in pairs]
-        return jtu.tree_map(lambda *parts: sum(parts), *terms_)
 
     def stage(carry: tuple[Any, Any, Scalar]) -> tuple[Any, Any, Scalar]:
         before, now, j = carry
@@ -332,15 +223,3 @@ def _stages(
         lambda carry: carry[2] <= stages.astype(h.dtype), stage, (y0, first, two)
     )
     return jtu.tree_map(lambda a, b: jnp.where(stages > 0, b, a), y0, y1)
-
-
-def _slope(
-    terms: Any, t: Any, y: PyTree[Array], args: Any, known: PyTree[Array], jumped: Any
-) -> PyTree[Array]:
-    if isinstance(jumped, bool) and not jumped:
-        return known
-    return jax.lax.cond(jumped, lambda: terms.vf(t, y, args), lambda: known)
-
-
-def _times(factor: Scalar, tree: PyTree[Array]) -> PyTree[Array]:
-    return jtu.tree_map(lambda leaf: factor.astype(leaf.dtype) * leaf, tree)

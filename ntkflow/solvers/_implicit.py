@@ -24,6 +24,7 @@ from ._counted import AbstractCountedSolver, Attempt, work
 from ._gauss_newton import GaussNewton, linearize
 from ._resolvent import Resolvent
 from ._ros34pw2 import N_STAGES, ROS34PW2
+from ._stage_polynomial import StagePolynomial
 from ._term import FlowTerm, unwrapped
 
 Cores: TypeAlias = dict[str, Float[Array, "m m"]]
@@ -31,50 +32,6 @@ Cores: TypeAlias = dict[str, Float[Array, "m m"]]
 
 Stages: TypeAlias = dict[str, Float[Array, "4 _"]]
 """The unknowns u_i of a step, by flow."""
-
-
-@final
-class StagePolynomial(dfx.AbstractLocalInterpolation):
-    """The state inside a step, a cubic polynomial of the time since its start.
-
-    Attributes:
-        t0: Start of the step.
-        t1: Its end.
-        y0: State at the start.
-        powers: Coefficients of θ, θ², θ³, with θ = (t − t₀)/(t₁ − t₀).
-    """
-
-    t0: Any
-    t1: Any
-    y0: Packed
-    powers: tuple[Packed, ...]
-
-    def evaluate(self, t0: Any, t1: Any = None, left: bool = True) -> Packed:
-        """The state, or its change between two times.
-
-        Args:
-            t0: Time.
-            t1: A second time, or None.
-            left: Of no effect: the polynomial is continuous.
-
-        Returns:
-            The state at t0, or that at t1 minus that at t0.
-        """
-        if t1 is not None:
-            return jtu.tree_map(
-                jnp.subtract, self.evaluate(t1, left=left), self.evaluate(t0, left=left)
-            )
-        length = self.t1 - self.t0
-        theta = (t0 - self.t0) / jnp.where(length == 0, jnp.ones_like(length), length)
-
-        def horner(y0: Array, *powers: Array) -> Array:
-            x = theta.astype(y0.dtype)
-            total = jnp.zeros_like(y0)
-            for power in reversed(powers):
-                total = x * (power + total)
-            return y0 + total
-
-        return jtu.tree_map(horner, self.y0, *self.powers)
 
 
 @final

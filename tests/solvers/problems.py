@@ -9,6 +9,18 @@ from ntkflow.solvers import FlowTerm
 from tests.simulate.problems import tiny
 from tests.solvers.quick import quick_jit
 
+FORCED_Y0 = jnp.asarray([1.0, -0.5])
+
+
+def forced(t, y, args):
+    """Nonlinear and driven, so that the stages' times count as well."""
+    return -y + jnp.sin(y) * jnp.cos(3 * t) + jnp.asarray([0.0, 1.0]) * y[::-1] * t
+
+
+def forced_beside_stiffness(t, y, args):
+    """The same beside a third component, which makes a step take many stages."""
+    return jnp.concatenate([forced(t, y[:2], args), -4e3 * y[2:]])
+
 
 def reference(term, y0, t1):
     """The solution at t1, to near rounding, by an explicit method of order eight."""
@@ -37,6 +49,23 @@ def solve_fixed(term, solver, y0, t1, steps, **options):
         stepsize_controller=dfx.ConstantStepSize(),
         adjoint=dfx.ForwardMode(),
         max_steps=None,
+        **options,
+    )
+
+
+def solve_adaptive(term, solver, y0, t1, *, rtol=1e-4, **options):
+    """A solve of steps chosen by the error of the state."""
+    return quick_jit(dfx.diffeqsolve)(
+        term,
+        solver,
+        0.0,
+        t1,
+        None,
+        y0,
+        stepsize_controller=dfx.PIDController(rtol=rtol, atol=1e-3 * rtol),
+        adjoint=dfx.ForwardMode(),
+        max_steps=None,
+        throw=False,
         **options,
     )
 

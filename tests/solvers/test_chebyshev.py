@@ -10,26 +10,31 @@ import pytest
 
 from ntkflow.flows import Gradient, Linearized, Residual
 from ntkflow.solvers import Chebyshev, Code
-from ntkflow.solvers._chebyshev import _stages, _Step, count_stages
-from tests.solvers.problems import gap, gradient_flow, reference, slope, solve_fixed
+from ntkflow.solvers._chebyshev import _stages, count_stages
+from ntkflow.solvers._stabilized import Step
+from tests.solvers.problems import (
+    FORCED_Y0,
+    forced,
+    forced_beside_stiffness,
+    gap,
+    gradient_flow,
+    reference,
+    slope,
+    solve_adaptive,
+    solve_fixed,
+)
 from tests.solvers.quick import quick_jit
 from tests.tolerances import solver as solver_tolerance
 
 STAGES = (2, 3, 10, 50)
 
 
-def forced(t, y, args):
-    """Nonlinear and driven, so that the stages' times count as well."""
-    return -y + jnp.sin(y) * jnp.cos(3 * t) + jnp.asarray([0.0, 1.0]) * y[::-1] * t
-
-
-Y0 = jnp.asarray([1.0, -0.5])
-
-
 def test_order_is_two():
     term, steps = dfx.ODETerm(forced), np.array([20, 40, 80, 160])
-    exact = reference(term, Y0, 2.0)
-    errors = [gap(solve_fixed(term, Chebyshev(), Y0, 2.0, n).ys, exact) for n in steps]
+    exact = reference(term, FORCED_Y0, 2.0)
+    errors = [
+        gap(solve_fixed(term, Chebyshev(), FORCED_Y0, 2.0, n).ys, exact) for n in steps
+    ]
     assert abs(slope(steps, errors) - 2) < 0.2
 
 
@@ -38,21 +43,17 @@ def test_error_estimate_is_of_order_three():
     lengths = np.array([0.1, 0.05, 0.025])
 
     def estimate(h):
-        state = solver.init(term, 0.0, h, Y0, None)
-        return solver.attempt(term, 0.0, h, Y0, None, state, False).y_error
+        state = solver.init(term, 0.0, h, FORCED_Y0, None)
+        return solver.attempt(term, 0.0, h, FORCED_Y0, None, state, False).y_error
 
     errors = np.linalg.norm(jax.vmap(estimate)(jnp.asarray(lengths)), axis=1)
     assert abs(slope(1 / lengths, errors) - 3) < 0.2
 
 
 def test_order_stays_two_with_many_stages():
-    # A large radius in one component makes the step take many stages in all.
-    def stiff(t, y, args):
-        return jnp.concatenate([forced(t, y[:2], args), -4e3 * y[2:]])
-
-    y0, steps = jnp.append(Y0, 0.0), np.array([10, 20, 40, 80])
-    term = dfx.ODETerm(stiff)
-    exact = reference(dfx.ODETerm(forced), Y0, 2.0)
+    y0, steps = jnp.append(FORCED_Y0, 0.0), np.array([10, 20, 40, 80])
+    term = dfx.ODETerm(forced_beside_stiffness)
+    exact = reference(dfx.ODETerm(forced), FORCED_Y0, 2.0)
     errors = [
         gap(solve_fixed(term, Chebyshev(), y0, 2.0, n).ys[:, :2], exact) for n in steps
     ]
@@ -65,7 +66,7 @@ def amplification(z: np.ndarray, stages: int) -> np.ndarray:
 
     def after(z):
         term = dfx.ODETerm(lambda t, y, args: -z * y)
-        step = _Step(term, 0.0, one, one, None)
+        step = Step(term, 0.0, one, one, None)
         return _stages(step, one, -z, jnp.asarray(stages))
 
     return np.asarray(quick_jit(jax.vmap(after))(jnp.asarray(z)))
@@ -108,19 +109,9 @@ def test_stability_interval_grows_as_stages_squared(stages):
     assert abs(amplification(np.asarray([longest]), stages)[0]) <= 1
 
 
-def solve(term, y0, t1, *, rtol=1e-4, solver=None, **options):
-    return dfx.diffeqsolve(
-        term,
-        Chebyshev() if solver is None else solver,
-        0.0,
-        t1,
-        None,
-        y0,
-        stepsize_controller=dfx.PIDController(rtol=rtol, atol=1e-3 * rtol),
-        adjoint=dfx.ForwardMode(),
-        max_steps=None,
-        throw=False,
-        **options,
+def solve(term, y0, t1, *, solver=None, **options):
+    return solve_adaptive(
+        term, Chebyshev() if solver is None else solver, y0, t1, **options
     )
 
 
@@ -137,10 +128,12 @@ def test_coupled_flows_are_as_exact_as_asked():
 def test_dense_output_is_of_order_three():
     term, steps = dfx.ODETerm(forced), np.array([10, 20, 40])
     at = jnp.linspace(0.1, 1.9, 7)
-    exact = jnp.concatenate([reference(term, Y0, float(t)) for t in at])
+    exact = jnp.concatenate([reference(term, FORCED_Y0, float(t)) for t in at])
     errors = []
     for n in steps:
-        saved = solve_fixed(term, Chebyshev(), Y0, 2.0, n, saveat=dfx.SaveAt(ts=at)).ys
+        saved = solve_fixed(
+            term, Chebyshev(), FORCED_Y0, 2.0, n, saveat=dfx.SaveAt(ts=at)
+        ).ys
         errors.append(gap(saved, exact))
     # Third order locally, on states of second order.
     assert abs(slope(steps, errors) - 2) < 0.2

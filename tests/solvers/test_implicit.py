@@ -21,9 +21,9 @@ from ntkflow.flows import (
 from ntkflow.problem import CrossEntropy
 from ntkflow.solvers import FlowTerm, KernelImplicit
 from ntkflow.solvers._gauss_newton import GaussNewton, linearize
-from ntkflow.solvers._implicit import StagePolynomial
 from ntkflow.solvers._resolvent import Resolvent
 from ntkflow.solvers._ros34pw2 import ALPHA, EMBEDDED, GAMMA, WEIGHTS, dense_weights
+from ntkflow.solvers._stage_polynomial import StagePolynomial
 from tests.solvers.quick import quick_jit
 
 from ..simulate.problems import dense_kernel, tiny
