@@ -6,6 +6,7 @@ import pytest
 
 import ntkflow as nf
 
+from ..simulate.conftest import QUICKLY_COMPILED
 from .solvers.__main__ import main
 from .solvers.cases import Case
 from .solvers.errors import errors
@@ -87,10 +88,13 @@ def test_reference_is_read_as_it_was_written(reference, problem, kernel):
 @pytest.fixture(scope="module")
 def rows(reference):
     """A run to the end, and one that the limit stops after its first steps."""
-    return [
-        measure_run(CASE, "Tsit5", 1e-3, reference, limit=limit, repeat=3)
-        for limit in (60.0, 0.0)
-    ]
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name, function in QUICKLY_COMPILED:
+            patch.setattr(module, name, function)
+        return [
+            measure_run(CASE, "Tsit5", 1e-3, reference, limit=limit, repeat=3)
+            for limit in (60.0, 0.0)
+        ]
 
 
 def test_run_is_measured_against_the_reference(rows):
@@ -172,9 +176,11 @@ def test_solution_that_comes_late_is_exact_once_aligned():
     )
     assert found.largest == pytest.approx(plain, rel=1e-12)
     assert found.aligned is not None
-    # The cubic spline's error: 5/384 h⁴ max|f''''|, with |tanh''''| ≤ 4.1.
-    assert found.aligned < 5 / 384 * (fine[1] - fine[0]) ** 4 * 4.1 * rate**4
-    assert found.aligned < 1e-3 * found.largest
+    # The cubic spline's error, 5/384 h⁴ max|f''''| with |tanh''''| ≤ 4.1, and that of
+    # a minimum found by values alone, half the digits of its place.
+    spline = 5 / 384 * (fine[1] - fine[0]) ** 4 * 4.1 * rate**4
+    place = 2 * np.sqrt(np.finfo(float).eps) * times[-1]
+    assert found.aligned < spline + rate * place < 1e-4 * found.largest
 
 
 def test_exponent_is_the_slope_of_the_logarithms():

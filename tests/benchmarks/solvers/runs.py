@@ -91,8 +91,10 @@ def measure_run(
         Work, errors, seconds and bytes.
     """
     problem = case.build()
-    norm = gauss_newton_norm(problem) if reference is None else None
-    end = case.stiffness / norm if norm else read(reference).end
+    if reference is None:
+        end = case.stiffness / gauss_newton_norm(problem)
+    else:
+        end = read(reference).end
     before = peak_bytes()
     found = within(problem, save_times(end), SOLVERS[solver](), rtol, limit)
     memory = peak_bytes() - before
