@@ -44,8 +44,8 @@ _FINE = 1000
 
 _STAND_INS = (
     ("KernelExponential", 1e-8),
-    ("Chebyshev", 1e-6),
     ("KernelImplicit", 1e-6),
+    ("Chebyshev", 1e-6),
 )
 """Where Dopri8 takes too long: the first that ends, checked by the second."""
 

@@ -120,10 +120,10 @@ def taken(rows: Sequence[Row], quantity: str, error: float = MATCHED) -> Taken |
         # No tolerance was loose enough to say what the error asked for takes.
         least = min(found, key=lambda work: work.value)
         return least if least.mark else Taken(least.value, "≤")
-    for (above, dear), (below, cheap) in itertools.pairwise(points):
+    for (above, cheap), (below, dear) in itertools.pairwise(points):
         if below <= error < above:
             x = np.log([below, above])
-            y = np.log([cheap.value, dear.value])
+            y = np.log([dear.value, cheap.value])
             value = float(np.exp(np.interp(math.log(error), x, y)))
             found.append(Taken(value, cheap.mark or dear.mark))
     return min(found, key=lambda work: work.value)
