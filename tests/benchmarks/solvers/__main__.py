@@ -47,7 +47,7 @@ def measure_all(given: argparse.Namespace, results: Results) -> None:
         case = measure_case(name, given.references, given.reference_limit, known)
         results.add_case(name, case)
         print("\n".join(heading(name, case)), flush=True)
-        if "failed" in case["reference"]:
+        if "failed" in case["costs"] or "failed" in case["reference"]:
             continue
         for solver in given.solvers or SOLVERS:
             for rtol in given.rtol or CASES[name].tolerances:

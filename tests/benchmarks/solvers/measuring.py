@@ -131,7 +131,9 @@ def measure_case(
         Both, and what the case is.
     """
     words = [name, "--references", folder, "--limit", reference_limit]
-    costs = known["costs"] if known else ask("costs", [name], 0.0)
+    costs = known["costs"] if known else {"failed": "not measured"}
+    if "failed" in costs:
+        costs = ask("costs", [name], reference_limit)
     return {
         "stiffness": CASES[name].stiffness,
         "n": CASES[name].n,

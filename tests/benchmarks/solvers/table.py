@@ -160,9 +160,10 @@ def heading(name: str, case: dict[str, Any]) -> Iterator[str]:
     """
     costs, reference = case["costs"], case["reference"]
     yield ""
-    if "failed" in reference:
-        yield f"{name}: no reference ({reference['failed']})"
-        return
+    for what, found in (("costs", costs), ("reference", reference)):
+        if "failed" in found:
+            yield f"{name}: no {what} ({found['failed']})"
+            return
     start, end = (norm * reference["end"] for norm in reference["lambdas"])
     yield (
         f"{name}: N = {case['n']}, P = {costs['n_params']:,}, "
