@@ -134,6 +134,9 @@ def test_work_counts_in_gradients():
     row = {"solver": "Chebyshev", **counts, "factorizations": 2}
     # A kernel and a decomposition take four gradients each.
     assert equivalents(row, COSTS) == 5 + 2 * 2 + 3 + 3 * 4
+    # Its first decomposition is made before the first step, uncounted.
+    exponential = row | {"solver": "KernelExponential"}
+    assert equivalents(exponential, COSTS) == 5 + 2 * 2 + 3 + (3 + 2) * 4
 
 
 def curve(order, rtols, **extra):
