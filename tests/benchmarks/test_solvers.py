@@ -141,7 +141,8 @@ def test_work_counts_in_gradients():
 
 def curve(order, rtols, **extra):
     """Runs whose error falls as the work to the power −order."""
-    done = {"end": 1.0, "t_reached": 1.0, "reason": "completed"} | extra
+    done = {"solver": "Tsit5", "end": 1.0, "t_reached": 1.0, "reason": "completed"}
+    done |= extra
     return [
         {"rtol": rtol, "error": rtol, "wall": rtol ** (-1 / order), **done}
         for rtol in rtols
@@ -163,6 +164,9 @@ def test_work_that_is_only_bounded_is_marked():
     assert half is not None
     assert half.mark == "~"
     assert half.value == pytest.approx(2 * 10**1.5, rel=1e-12)
+    # Steps that grow say nothing of what is left.
+    stopped = {"t_reached": 0.5, "reason": "max_steps", "solver": "Chebyshev"}
+    assert taken(curve(2, (1e-2, 1e-4), **stopped), "wall") is None
 
 
 def test_solution_that_comes_late_is_exact_once_aligned():

@@ -11,7 +11,8 @@ with a relative tolerance of 1e-10 where that ends within `--reference-limit` se
 else a method under test at a tight tolerance, checked against another, as the table
 says (see `references`). Every row is measured in a process of its own, compiled before
 it is timed. A run that takes longer than about `--limit` seconds is stopped and its row
-says when; what is said of it to a given error is continued in proportion to time.
+says when; what an explicit method takes to a given error is then continued in
+proportion to time, which "~" marks.
 
 Rows are printed as they are measured and, at the end, what each solver takes to the
 same achieved error. `--out` adds them to those that a file holds. The other forms

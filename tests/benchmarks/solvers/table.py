@@ -40,7 +40,8 @@ class Taken(NamedTuple):
     Attributes:
         value: How much.
         mark: "≤" where its loosest tolerance is already more exact than asked, "~"
-            where a run was stopped and its work is continued in proportion to time.
+            where a run was stopped and its work is continued in proportion to time;
+            only of explicit methods, whose steps stability bounds to the end.
     """
 
     value: float
@@ -115,6 +116,8 @@ def taken(rows: Sequence[Row], quantity: str, error: float = MATCHED) -> Taken |
             continue
         done = row["t_reached"] / row["end"]
         mark = "" if row["reason"] == "completed" else "~"
+        if mark and row["solver"] not in BASELINES:
+            continue
         points.append((achieved, Taken(row[quantity] / done, mark)))
     found = [work for achieved, work in points if achieved <= error]
     if not found:
