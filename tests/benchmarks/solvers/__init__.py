@@ -1,0 +1,1 @@
+"""Solvers of gradient flow, work against precision; see `__main__`."""
