@@ -231,5 +231,5 @@ def final_attrs(reason: Reason, stats: Mapping[str, Any]) -> dict[str, Any]:
     attrs = {"reason": reason.name.lower(), "t_reached": stats["t_reached"]}
     if stats["stopped_by"]:
         attrs |= {key: stats[key] for key in ("stopped_by", "stopped_at")}
-    work = ("seconds", "seconds_total", "steps")
+    work = ("seconds", "seconds_total", "steps", "solver")
     return attrs | {key: stats[key] for key in work}

@@ -13,6 +13,7 @@ QUICKLY_COMPILED = [
     (module, name, eqx.filter_jit(inspect.unwrap(function), compiler_options=QUICK))
     for module, name, function in (
         (_integrate, "_start", _integrate._start),
+        (_integrate, "_take_over", _integrate._take_over),
         (_integrate, "_advance", _integrate._advance),
         (_integrate, "_advance_many", _integrate._advance_many),
         (_reading, "_read", _reading._read),

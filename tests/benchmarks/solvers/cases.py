@@ -111,6 +111,7 @@ SOLVERS: dict[str, Callable[[], Any]] = {
     "Dopri5": dfx.Dopri5,
     "Dopri8": dfx.Dopri8,
     "Chebyshev": nf.solvers.Chebyshev,
+    "Rock4": nf.solvers.Rock4,
     "KernelImplicit": nf.solvers.KernelImplicit,
     "KernelExponential": nf.solvers.KernelExponential,
     "auto": lambda: "auto",

@@ -27,6 +27,7 @@ STYLES: dict[str, dict[str, Any]] = {
     "Dopri5": {"color": "#7f7f7f", "marker": "s", "linestyle": "dashed"},
     "Dopri8": {"color": "#7f7f7f", "marker": "D", "linestyle": "dotted"},
     "Chebyshev": {"color": "#0072b2", "marker": "o"},
+    "Rock4": {"color": "#56b4e9", "marker": "^"},
     "KernelImplicit": {"color": "#d55e00", "marker": "s"},
     "KernelExponential": {"color": "#009e73", "marker": "D"},
     "auto": {"color": "#000000", "marker": "x", "linestyle": "dotted"},

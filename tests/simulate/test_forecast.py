@@ -1,0 +1,100 @@
+"""The model of work that `auto` decides by, against work that was measured."""
+
+import numpy as np
+import pytest
+
+from ntkflow.flows import Coupled, Gradient, Linearized, Residual
+from ntkflow.kernels import plan
+from ntkflow.simulate._forecast import (
+    CHEBYSHEV,
+    EXPLICIT,
+    EXPONENTIAL,
+    IMPLICIT,
+    ROCK4,
+    Prices,
+    Stand,
+    forecast,
+    forecast_lazy,
+    price,
+)
+from ntkflow.simulate._integrate import prepare
+from ntkflow.simulate._plan import plan_solves
+from tests.simulate.problems import tiny
+
+NARROW = Prices(5.6e6, 33.0, 107.0, 800.0, 1, 1)
+"""A network of width 64 on 100 digits."""
+
+
+def stand(stiffness, rtol):
+    return Stand(0.0, 1.0, stiffness, 0.0, rtol)
+
+
+@pytest.mark.parametrize(
+    ("name", "stiffness", "rtol", "measured"),
+    [
+        (EXPLICIT, 1.5e4, 1e-3, 41_904),
+        (CHEBYSHEV, 1.5e4, 1e-2, 712),
+        (CHEBYSHEV, 1.5e4, 1e-3, 1_016),
+        (CHEBYSHEV, 1.5e4, 1e-5, 3_587),
+        (CHEBYSHEV, 1.5e4, 1e-6, 8_286),
+        (CHEBYSHEV, 1e6, 1e-3, 8_000),
+        (ROCK4, 1.5e4, 1e-5, 4_000),
+        (ROCK4, 1.5e4, 1e-7, 7_400),
+        (IMPLICIT, 1.5e4, 1e-3, 38 * (12 + 33 + 107)),
+        (IMPLICIT, 1.5e4, 1e-4, 73 * (12 + 33 + 107)),
+    ],
+)
+def test_forecasts_are_within_a_factor_of_two(name, stiffness, rtol, measured):
+    """Digits, width 64; the measurements are in docs/choosing-a-solver.md."""
+    found = forecast(name, stand(stiffness, rtol), NARROW)
+    assert measured / 2 < found < 2 * measured
+
+
+def test_explicit_work_is_proportional_to_stiffness_and_chebyshevs_to_its_root():
+    for name, exponent in ((EXPLICIT, 1.0), (CHEBYSHEV, 0.5), (IMPLICIT, 0.0)):
+        stiffness = np.asarray([1e5, 1e6, 1e7])
+        work = [forecast(name, stand(value, 1e-3), NARROW) for value in stiffness]
+        slope = np.polyfit(np.log(stiffness), np.log(work), 1)[0]
+        assert abs(slope - exponent) < 0.1, name
+
+
+def test_a_flow_that_softens_stays_cheap_for_the_explicit_method():
+    constant = Stand(1.0, 1e4, 3.0, 0.0, 1e-3)
+    falling = constant._replace(decay=1.0)
+    assert forecast(EXPLICIT, constant, NARROW) > 1e4
+    steps = 4.0 * np.log(1e4)
+    np.testing.assert_allclose(
+        forecast(EXPLICIT, falling, NARROW), 6 * steps, rtol=1e-6
+    )
+
+
+def test_a_lazy_run_costs_little_more_than_a_decomposition():
+    assert forecast_lazy(NARROW) < 1.5 * (33 + 800) + 200
+    assert forecast_lazy(NARROW) < forecast(EXPONENTIAL, stand(1e4, 1e-3), NARROW)
+
+
+def test_prices_count_operations():
+    problem = tiny()
+    flows = (Gradient(), Residual("evolving"), Residual("frozen"), Linearized())
+    solves = [
+        plan_solves(
+            chosen,
+            problem,
+            solver="auto",
+            controller=None,
+            dt0=None,
+            rtol=1e-3,
+            atol=1e-5,
+            events=(),
+            dense_steps=0,
+        )[0].solve
+        for chosen in (flows, flows[:1])
+    ]
+    many, one = (price(solve, problem, prepare(solve, problem)) for solve in solves)
+    assert (one.moving, one.all) == (1, 1)
+    assert (many.moving, many.all) == (1, 2)
+    assert many.evaluation > one.evaluation
+    built = plan(problem.model, problem.x, outputs="full").flops
+    np.testing.assert_allclose(one.kernel, built / one.evaluation)
+    assert one.eigen > one.cholesky > 0
+    assert isinstance(solves[0].coupled, Coupled)
