@@ -257,11 +257,10 @@ def test_estimate_sees_a_curvature_that_has_gone():
     # Up to where the stages hardly move, past where all of them agree by chance.
     for h in jnp.array([8.0, 12.0, 40.0, 120.0]) / method.radius(old):
         exact = last(reference(term, late, [h]))
-        y1, estimate, serves = attempt(h, old)
+        y1, estimate, _ = attempt(h, old)
         error = gap(y1, exact)
         estimate = float(jnp.abs(estimate["gradient"]).max())
         assert error / 3 < estimate < 3 * error
-        assert not serves
         y1, _, serves = attempt(h, new)
         assert gap(y1, exact) < 1e-2 * error
         assert serves
