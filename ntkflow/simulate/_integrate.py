@@ -165,6 +165,7 @@ class Integration:
             _start, solve, self.constants, extra=(jnp.asarray(self._end),)
         )
         self.tally = Tally.zeros(self.count)
+        self.tally.work += self._begun()
         if auto is not None:
             self.tally.log = Log()
         self._width = self._window_width()
@@ -331,9 +332,23 @@ class Integration:
     def _hand_over(self, log: Log, name: str, seen: Seen) -> str:
         self.state = self._taken_over(name)
         self.solve = self._choices[name]
+        begun = self._begun()
+        self.tally.work += begun
         log.hand_over(name, seen)
-        log.turn(seen)
+        # What it takes to begin says nothing about the pace after it.
+        log.turn(seen._replace(work=tuple(seen.work + begun.mean(axis=0))))
         return name
+
+    def _begun(self) -> np.ndarray:
+        """What starting the solver in use has cost, as `Tally.work`."""
+        solver = self.solve.solver
+        if not isinstance(solver, AbstractCountedSolver):
+            return np.zeros_like(self.tally.work)
+        begun = solver.begun
+        if self.lanes.number is not None:
+            begun = eqx.filter_vmap(begun)
+        counts = begun(self.state.solver)
+        return np.stack([np.atleast_1d(np.asarray(c)) for c in counts], axis=-1)
 
     def _taken_over(self, name: str) -> SolveState:
         return self._over_lanes(

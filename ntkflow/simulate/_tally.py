@@ -19,7 +19,7 @@ class Tally:
         rejected: Steps rejected.
         code: A `Reason`.
         event: Index of the event that ended the lane, −1 if none.
-        work: What the attempts cost, one column a field of `Work`.
+        work: What the attempts and the starts cost, one column a field of `Work`.
         seconds: Wall time spent integrating, compilation included.
         log: What `auto` did; None for a solver that the caller named.
     """

@@ -10,7 +10,7 @@ from .._types import BoolScalar, IntScalar, Scalar
 
 
 class Work(NamedTuple):
-    """What an attempted step cost, in units that compare between solvers.
+    """What an attempted step or a start cost, in units that compare between solvers.
 
     Attributes:
         evaluations: Evaluations of the vector field: a gradient each for every flow of
@@ -107,6 +107,17 @@ class AbstractCountedSolver(dfx.AbstractAdaptiveSolver):
 
         Returns:
             The attempt.
+        """
+
+    @abc.abstractmethod
+    def begun(self, state: Any) -> Work:
+        """What had to be done before the first step, in `init` or for want of it.
+
+        Args:
+            state: The solver's state, from `init`.
+
+        Returns:
+            The cost, in no attempt's.
         """
 
     @abc.abstractmethod

@@ -15,7 +15,7 @@ from jaxtyping import Array, PyTree
 
 from .._types import IntScalar, Scalar
 from ._code import Code
-from ._counted import AbstractCountedSolver, Attempt, work
+from ._counted import AbstractCountedSolver, Attempt, Work, work
 from ._spectral_radius import split
 
 
@@ -151,6 +151,18 @@ class Explicit(AbstractCountedSolver):
             result,
             work(self._tableau.num_stages - 1),
         )
+
+    def begun(self, state: ExplicitState) -> Work:
+        """The slope that the first step does not find made.
+
+        Args:
+            state: The solver's state, from `init`.
+
+        Returns:
+            The cost.
+        """
+        del state
+        return work(1)
 
     def code(self, state: ExplicitState) -> IntScalar:
         """Fine: nothing can go wrong that the error does not show.

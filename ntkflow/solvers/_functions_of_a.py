@@ -143,6 +143,24 @@ class FunctionsOfA:
         }
         return Split(plain, modes, seen)
 
+    def times(self, v: Split) -> Split:
+        """A v; no product with U or W.
+
+        Args:
+            v: A tangent.
+
+        Returns:
+            A tangent.
+        """
+        shifts = self._shifts
+        plain = {
+            n: -shifts[n] * own if n in shifts else jnp.zeros_like(own)
+            for n, own in v.plain.items()
+        }
+        modes = {n: -v.seen[n] - s * v.modes[n] for n, s in shifts.items()}
+        seen = {n: -(self._values[n] + s) * v.seen[n] for n, s in shifts.items()}
+        return Split(plain, modes, seen)
+
     def over(self, h: Scalar) -> Table:
         """The φ-functions of hA, as numbers.
 

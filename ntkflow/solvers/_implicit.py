@@ -20,7 +20,7 @@ from .._types import IntScalar, Scalar
 from ..flows import ORIGIN, Packed
 from ._checks import check_flows, check_size
 from ._code import Code
-from ._counted import AbstractCountedSolver, Attempt, work
+from ._counted import AbstractCountedSolver, Attempt, Work, work
 from ._gauss_newton import GaussNewton, linearize
 from ._resolvent import Resolvent
 from ._ros34pw2 import N_STAGES, ROS34PW2
@@ -101,6 +101,17 @@ class KernelImplicit(AbstractCountedSolver):
             if kernel == ORIGIN and root is None
         ]
         return GaussNewton(flows, base).cores(constant)
+
+    def begun(self, state: Cores) -> Work:
+        """The kernels that stay.
+
+        Args:
+            state: The solver's state, from `init`.
+
+        Returns:
+            The cost.
+        """
+        return work(kernel_builds=len(state))
 
     def code(self, state: Cores) -> IntScalar:
         """Fine: a kernel that cannot be factored makes the error infinite.

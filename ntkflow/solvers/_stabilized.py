@@ -17,7 +17,7 @@ from jaxtyping import Array, PyTree
 
 from .._types import IntScalar, Scalar
 from ._code import Code
-from ._counted import AbstractCountedSolver, Attempt, was_cut, work
+from ._counted import AbstractCountedSolver, Attempt, Work, was_cut, work
 from ._spectral_radius import Radius, estimate_radius, first_guess
 
 _SETTLED = 1e-2
@@ -196,6 +196,18 @@ class AbstractStabilized(AbstractCountedSolver):
         evaluations = jnp.maximum(stages, 1)
         cost = work(evaluations, hvps=radius.products, refused=~fits)
         return Attempt(y1, error, dense, state, result, cost)
+
+    def begun(self, state: StabilizedState) -> Work:
+        """The first slope.
+
+        Args:
+            state: The solver's state, from `init`.
+
+        Returns:
+            The cost.
+        """
+        del state
+        return work(1)
 
     def code(self, state: StabilizedState) -> IntScalar:
         """Whether power iteration has settled.

@@ -1,6 +1,8 @@
 """Solvers made for training, through the whole of `simulate`."""
 
 import diffrax as dfx
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -64,8 +66,20 @@ def test_kernel_solver_counts_a_kernel_and_a_factorization_a_step():
     settings = SETTINGS | {"flows": flows, "solver": KernelImplicit()}
     run = simulate(tiny(), TIMES, **settings)
     steps = run.stats["steps"]
+    # Nothing stays of these flows that `init` could build.
     assert run.stats["kernel_builds"] == run.stats["factorizations"] == steps
     assert run.stats["gradients"] == run.stats["evaluations"] == 4 * steps
+
+
+@pytest.mark.usefixtures("quickly_compiled")
+def test_every_lane_pays_for_its_start():
+    model = tiny().model
+    both = jax.tree.map(lambda a: jnp.stack([a, a]) if eqx.is_array(a) else a, model)
+    settings = SETTINGS | {"flows": [Residual("frozen")]}
+    run = simulate(tiny(), TIMES, ensemble=both, solver=KernelExponential(), **settings)
+    # A slope each, and the one kernel that serves all steps.
+    assert run.stats["evaluations"] == 2 + 4 * run.stats["steps"]
+    assert run.stats["kernel_builds"] == run.stats["factorizations"] == 2
 
 
 def test_the_state_keeps_its_own_tolerances_when_asked():
@@ -123,3 +137,21 @@ def test_cross_entropy_agrees_between_solvers():
     ]
     for other in found[1:]:
         assert np.abs(other - found[0]).max() < 1e-4 * np.abs(found[0]).max()
+
+
+@pytest.mark.usefixtures("quickly_compiled")
+def test_saturating_cross_entropy_is_right():
+    """The curvature falls by a factor of a thousand, far below where it was taken."""
+    base = tiny()
+    labels = jnp.asarray([0, 1, 0, 1, 1, 0])
+    problem = Problem(base.model, base.x, labels, loss=CrossEntropy())
+    times = log_times(10, 1e4, 5)
+    right = simulate(problem, times, solver=dfx.Dopri8(), rtol=1e-8, **SETTINGS)
+    right = np.asarray(right.dataset.f_train[0])
+    size = np.sqrt(np.mean(right**2, axis=(1, 2)))
+    solver = KernelExponential()
+    for rtol in (1e-2, 1e-3):
+        run = simulate(problem, times, solver=solver, rtol=rtol, **SETTINGS)
+        wrong = np.asarray(run.dataset.f_train[0]) - right
+        error = np.sqrt(np.mean(wrong**2, axis=(1, 2)))
+        assert (error <= 3 * rtol * size).all(), (rtol, error / size)

@@ -236,6 +236,36 @@ def test_dense_output_is_of_order_three():
     assert slope(lengths, errors) == pytest.approx(4, abs=0.2)
 
 
+def test_estimate_sees_a_curvature_that_has_gone():
+    problem = tiny()
+    problem = Problem(
+        problem.model, problem.x, jnp.asarray([0, 1, 0, 1, 1, 0]), loss=CrossEntropy()
+    )
+    term = term_of(problem, [Gradient()])
+    y0 = initial(term)
+    late = last(reference(term, y0, [300.0]))
+    method = KernelExponential()
+    old = method.init(term, 0.0, 1.0, y0, None)
+    new = method.init(term, 0.0, 1.0, late, None)
+    old = old._replace(f=new.f)
+
+    @quick_jit
+    def attempt(h, state):
+        tried = method.attempt(term, 0.0, h, late, None, state, made_jump=False)
+        return tried.y1, tried.y_error, tried.state.serves
+
+    # Up to where the stages hardly move, past where all of them agree by chance.
+    for h in jnp.array([8.0, 12.0, 40.0, 120.0]) / method.radius(old):
+        exact = last(reference(term, late, [h]))
+        y1, estimate, _ = attempt(h, old)
+        error = gap(y1, exact)
+        estimate = float(jnp.abs(estimate["gradient"]).max())
+        assert error / 3 < estimate < 3 * error
+        y1, _, serves = attempt(h, new)
+        assert gap(y1, exact) < 1e-2 * error
+        assert serves
+
+
 @pytest.mark.parametrize("count", [4, 64])
 def test_stiff_steps_are_those_of_the_dense_method(count):
     term = term_of(stiff_problem(1000.0), [Gradient()])
