@@ -1,6 +1,7 @@
 """What a long computation tells the person who waits: one line, kept up to date."""
 
 import time
+import warnings
 from types import TracebackType
 
 from rich.console import Console
@@ -69,6 +70,17 @@ class Progress:
         """
         if self._enabled:
             self._console.print(line, highlight=False, soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """Tells what must not be missed: a run that says nothing else warns.
+
+        Args:
+            text: What to say.
+        """
+        if self._enabled:
+            self.say(f"Warning: {text}")
+        else:
+            warnings.warn(text, stacklevel=3)
 
     def update(self, line: str) -> None:
         """Replaces the line of progress.

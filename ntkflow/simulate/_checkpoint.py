@@ -24,7 +24,16 @@ from ._reason import Reason
 from ._solve import SolveState
 from ._tally import Tally
 
-_TALLY = ("saved", "steps", "rejected", "code", "event", "work")
+_TALLY = (
+    "saved",
+    "steps",
+    "rejected",
+    "code",
+    "event",
+    "work",
+    "growth",
+    "growth_at",
+)
 
 
 class Restored(NamedTuple):

@@ -284,6 +284,9 @@ class Integration:
             tally.code = np.where(ran, code, tally.code)
             tally.event = np.where(ran, event, tally.event)
             self.state = self._moved(out.state, ran)
+            growth = self.state.controller.growth
+            tally.growth = np.atleast_1d(np.asarray(growth.largest, np.float64))
+            tally.growth_at = np.atleast_1d(np.asarray(growth.at, np.float64))
             saved = [self._saved(out, i, int(new[i])) for i in range(self.count)]
             name = self._decide()
             yield Segment(self.state, times, first, saved, out.interpolation, name)

@@ -146,6 +146,7 @@ def plan_solves(
                 dt0,
                 tuple(events) if measured else (),
                 dense_steps,
+                rtol,
             )
             for name, method in methods.items()
         }

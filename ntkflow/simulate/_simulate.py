@@ -20,6 +20,7 @@ from ..measures import (
 )
 from ..problem import Problem
 from ._events import AbstractEvent
+from ._growth import growth_warning
 from ._integrate import Lanes
 from ._plan import (
     check_kinds,
@@ -191,6 +192,10 @@ def simulate(
                 "then located with about ten more readings."
             )
         trajectory = Run(request, checkpoint, line, resume=resume).finish()
+    stats = trajectory.stats
+    grown = growth_warning(stats["error_growth"], stats["error_growth_at"], rtol)
+    if grown and not trajectory.reason.failed:
+        line.warn(grown)
     if throw and trajectory.reason.failed:
         kept = "" if checkpoint is None else f" Everything before is in {checkpoint}."
         last = trajectory.dataset.attrs["t_reached"]

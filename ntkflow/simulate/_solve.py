@@ -15,11 +15,12 @@ import optimistix as optx
 from jaxtyping import Array, Float
 
 from .._types import BoolScalar, IntScalar, Scalar
-from ..flows import Coupled, Packed
+from ..flows import Coupled, Gradient, Packed
 from ..problem import Problem
 from ..solvers import AbstractCountedSolver, Code, FlowTerm, FunctionSpace, Work
 from ._counting import Counting, evaluations_per_step
 from ._events import AbstractEvent
+from ._growth import Growth, GrowthMeter
 from ._reason import Reason
 from ._segments import Segmented, SegmentedState
 
@@ -95,6 +96,7 @@ class Solve(eqx.Module):
         dt0: The first step, or None to let the controller choose.
         events: Cheap stop conditions, located by diffrax.
         dense_steps: Steps of dense output a segment keeps; 0 for none.
+        rtol: Relative tolerance of the run.
     """
 
     coupled: Coupled
@@ -103,6 +105,7 @@ class Solve(eqx.Module):
     dt0: float | None
     events: tuple[AbstractEvent, ...]
     dense_steps: int = eqx.field(static=True)
+    rtol: float
 
     def terms(self, problem: Problem, constants: dict[str, Any]) -> FlowTerm:
         """The coupled vector field as diffrax takes it.
@@ -138,6 +141,29 @@ class Solve(eqx.Module):
 
         return self.controller.bind(outputs, size_of_targets(problem))
 
+    def meter(self, problem: Problem, constants: dict[str, Any]) -> GrowthMeter:
+        """What measures how much the gradient flow makes errors grow.
+
+        Args:
+            problem: The problem.
+            constants: From `Coupled.prepare`.
+
+        Returns:
+            A meter; without a gradient flow one that sees nothing move. The outputs
+            of the heavy ball are not all of what moves, and their speed tells nothing.
+        """
+        coupled = self.coupled
+        watched = [f.name for f in coupled.flows if isinstance(f, Gradient)]
+
+        def outputs(y: Packed) -> Float[Array, "..."]:
+            if not watched:
+                return jnp.zeros((1,), problem.dtype)
+            # The operations of `stepping`, so that the compiler does them once.
+            read = coupled.outputs(coupled.unpack(y, problem), problem, constants)
+            return read[watched[0]].train
+
+        return GrowthMeter(outputs, size_of_targets(problem), self.rtol)
+
     def start(
         self, problem: Problem, constants: dict[str, Any], end: Scalar
     ) -> SolveState:
@@ -153,7 +179,9 @@ class Solve(eqx.Module):
         """
         y0 = self.coupled.pack(self.coupled.init(problem))
         dt0 = None if self.dt0 is None else jnp.asarray(self.dt0, end.dtype)
-        return self._begin(problem, constants, jnp.zeros_like(end), y0, dt0, end)
+        t0 = jnp.zeros_like(end)
+        growth = self.meter(problem, constants).begin(t0, y0)
+        return self._begin(problem, constants, t0, y0, dt0, end, growth)
 
     def take_over(
         self,
@@ -174,7 +202,8 @@ class Solve(eqx.Module):
             The state.
         """
         dt0 = state.controller.tnext - state.t
-        return self._begin(problem, constants, state.t, state.y, dt0, end)
+        growth = state.controller.growth
+        return self._begin(problem, constants, state.t, state.y, dt0, end, growth)
 
     def _begin(
         self,
@@ -184,6 +213,7 @@ class Solve(eqx.Module):
         y0: Packed,
         dt0: Scalar | None,
         end: Scalar,
+        growth: Growth,
     ) -> SolveState:
         terms = self.terms(problem, constants)
         controller = self.stepping(problem, constants)
@@ -202,7 +232,7 @@ class Solve(eqx.Module):
         inner = jtu.tree_map(jnp.asarray, inner)
         tnext = jnp.minimum(tnext, end)
         solver_state = self.solver.init(terms, t0, tnext, y0, None)
-        stepping = SegmentedState.begin(inner, tnext)
+        stepping = SegmentedState.begin(inner, tnext, growth)
         return SolveState(t0, y0, solver_state, stepping, made_jump=False)
 
     def advance(
@@ -232,10 +262,12 @@ class Solve(eqx.Module):
             span.end,
             span.end_floor,
             evaluations_per_step(solver),
+            self.meter(problem, constants),
         )
         if isinstance(solver, AbstractCountedSolver):
             solver = Counting(solver)
-        fresh = SegmentedState.begin(state.controller.inner, state.controller.tnext)
+        before = state.controller
+        fresh = SegmentedState.begin(before.inner, before.tnext, before.growth)
         solution = dfx.diffeqsolve(
             self.terms(problem, constants),
             solver,
