@@ -197,14 +197,20 @@ def simulate(
     if grown and not trajectory.reason.failed:
         line.warn(grown)
     if throw and trajectory.reason.failed:
-        kept = "" if checkpoint is None else f" Everything before is in {checkpoint}."
-        last = trajectory.dataset.attrs["t_reached"]
-        raise SimulationError(
-            f"Integration ended at t = {last:g} of {times[-1]:g}: "
-            f"{trajectory.reason.message}{kept}",
-            trajectory,
-        )
+        raise _failure(trajectory, float(times[-1]), checkpoint)
     return trajectory
+
+
+def _failure(
+    trajectory: Trajectory, end: float, checkpoint: str | Path | None
+) -> SimulationError:
+    kept = "" if checkpoint is None else f" Everything before is in {checkpoint}."
+    last = trajectory.dataset.attrs["t_reached"]
+    return SimulationError(
+        f"Integration ended at t = {last:g} of {end:g}: "
+        f"{trajectory.reason.message}{kept}",
+        trajectory,
+    )
 
 
 def _measures_for(
