@@ -197,19 +197,19 @@ def simulate(
     if grown and not trajectory.reason.failed:
         line.warn(grown)
     if throw and trajectory.reason.failed:
-        raise _failure(trajectory, float(times[-1]), checkpoint)
+        said = _what_failed(trajectory, float(times[-1]), checkpoint)
+        raise SimulationError(said, trajectory)
     return trajectory
 
 
-def _failure(
+def _what_failed(
     trajectory: Trajectory, end: float, checkpoint: str | Path | None
-) -> SimulationError:
+) -> str:
     kept = "" if checkpoint is None else f" Everything before is in {checkpoint}."
     last = trajectory.dataset.attrs["t_reached"]
-    return SimulationError(
+    return (
         f"Integration ended at t = {last:g} of {end:g}: "
-        f"{trajectory.reason.message}{kept}",
-        trajectory,
+        f"{trajectory.reason.message}{kept}"
     )
 
 
