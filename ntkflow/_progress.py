@@ -1,6 +1,7 @@
 """What a long computation tells the person who waits: one line, kept up to date."""
 
 import time
+import warnings
 from types import TracebackType
 
 from rich.console import Console
@@ -44,6 +45,11 @@ class Progress:
         self._printed = -_PLAIN_SECONDS
         self._last = ""
 
+    @property
+    def enabled(self) -> bool:
+        """Whether anything is printed."""
+        return self._enabled
+
     def __enter__(self) -> "Progress":
         if self._enabled and self._console.is_terminal:
             self._live = Live(console=self._console, refresh_per_second=4)
@@ -69,6 +75,17 @@ class Progress:
         """
         if self._enabled:
             self._console.print(line, highlight=False, soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """Tells what must not be missed: a run that says nothing else warns.
+
+        Args:
+            text: What to say.
+        """
+        if self._enabled:
+            self.say(f"Warning: {text}")
+        else:
+            warnings.warn(text, stacklevel=3)
 
     def update(self, line: str) -> None:
         """Replaces the line of progress.

@@ -102,7 +102,7 @@ class Log:
             seen: What was seen at it.
         """
         self.t, self.kept, self.done = seen.t, seen.kept, list(seen.work)
-        self.due = seen.steps + max(_FIRST, (seen.steps - self.since) // 4)
+        self.due = seen.steps + max(_FIRST, (seen.steps - self.since) // 2)
 
     def hand_over(self, name: str, seen: Seen) -> None:
         """Notes that another solver takes over.

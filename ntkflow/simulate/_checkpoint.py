@@ -21,10 +21,19 @@ from ._auto import Log
 from ._dataset import assemble
 from ._reading import Record
 from ._reason import Reason
-from ._solve import SolveState
+from ._records import SolveState
 from ._tally import Tally
 
-_TALLY = ("saved", "steps", "rejected", "code", "event", "work")
+_TALLY = (
+    "saved",
+    "steps",
+    "rejected",
+    "code",
+    "event",
+    "work",
+    "growth",
+    "growth_at",
+)
 
 
 class Restored(NamedTuple):

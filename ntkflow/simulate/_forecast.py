@@ -16,7 +16,7 @@ from ..kernels import plan
 from ..problem import Problem
 from ._solve import Solve
 
-EXPLICIT, CHEBYSHEV, ROCK4 = "Tsit5", "Chebyshev", "Rock4"
+EXPLICIT, CHEBYSHEV, ROCK4 = "Dopri5", "Chebyshev", "Rock4"
 IMPLICIT, EXPONENTIAL = "KernelImplicit", "KernelExponential"
 
 

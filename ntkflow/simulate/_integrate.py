@@ -8,7 +8,7 @@ whether the compiled functions are wrapped in `vmap`; the host sees lanes either
 import time as clock
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import equinox as eqx
 import jax
@@ -16,47 +16,19 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
-from .._types import Params
 from ..problem import Problem
 from ..solvers import AbstractCountedSolver, Work
 from ._auto import Auto, Log, Seen
 from ._forecast import Prices, price
+from ._lanes import Lanes, take
 from ._reason import Reason
+from ._records import Progressed, SolveState, Span
 from ._segments import clip_floor
-from ._solve import Progressed, Solve, SolveState, Span
+from ._solve import Solve
 from ._tally import Tally
 
 _WINDOW_BYTES = 64 * 2**20
 """Saved states a segment may hold on the device before it ends."""
-
-
-class Lanes(NamedTuple):
-    """The models a solve integrates: one, or an ensemble stacked on a leading axis.
-
-    Attributes:
-        problem: Data, loss and settings; of one lane, its model too.
-        params: Trained leaves, stacked if `number` is not None.
-        static: The other leaves, likewise.
-        number: Number of lanes of an ensemble, or None for a single run.
-    """
-
-    problem: Problem
-    params: Params
-    static: Any
-    number: int | None
-
-    def lane(self, i: int) -> Problem:
-        """The problem of one lane.
-
-        Args:
-            i: Its index.
-
-        Returns:
-            A problem with that lane's model.
-        """
-        if self.number is None:
-            return self.problem
-        return self.problem.with_parts(take(self.params, i), take(self.static, i))
 
 
 @dataclass
@@ -78,19 +50,6 @@ class Segment:
     saved: list[list[dict[str, Any]]]
     interpolation: Any = field(repr=False)
     next_solver: str | None
-
-
-def take(tree: Any, i: int) -> Any:
-    """One entry of the leading axis of every array of a pytree.
-
-    Args:
-        tree: A pytree; leaves that are not arrays are kept.
-        i: The index.
-
-    Returns:
-        The pytree without that axis.
-    """
-    return jtu.tree_map(lambda leaf: leaf[i] if eqx.is_array(leaf) else leaf, tree)
 
 
 @eqx.filter_jit
@@ -285,6 +244,9 @@ class Integration:
             tally.code = np.where(ran, code, tally.code)
             tally.event = np.where(ran, event, tally.event)
             self.state = self._moved(out.state, ran)
+            growth = self.state.controller.growth
+            tally.growth = np.atleast_1d(np.asarray(growth.largest, np.float64))
+            tally.growth_at = np.atleast_1d(np.asarray(growth.at, np.float64))
             saved = [self._saved(out, i, int(new[i])) for i in range(self.count)]
             name = self._decide()
             yield Segment(self.state, times, first, saved, out.interpolation, name)

@@ -10,7 +10,7 @@ from ..problem import Problem, SquaredError
 from ..storage import fingerprint, printed
 from ._auto import Auto
 from ._events import AbstractEvent
-from ._integrate import Lanes
+from ._lanes import Lanes
 from ._plan import PlannedSolve
 from ._tally import Tally
 from ._work import work

@@ -17,7 +17,8 @@ from ._checkpoint import Checkpoint, stack_params, worst
 from ._dataset import assemble, describe
 from ._dense import DenseOutput
 from ._events import AbstractEvent
-from ._integrate import Integration, Segment, take
+from ._integrate import Integration, Segment
+from ._lanes import take
 from ._locate import locate
 from ._pace import Pace
 from ._plan import PlannedSolve
@@ -332,6 +333,8 @@ class Run:
     def _report(
         self, planned: PlannedSolve, integration: Integration, pace: Pace
     ) -> None:
+        if not self._line.enabled:
+            return
         loss = ""
         if planned.measured and self._request.lanes.number is None:
             now, first = _losses(

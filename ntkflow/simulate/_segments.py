@@ -17,6 +17,7 @@ import numpy as np
 from .._types import IntScalar, Scalar
 from ..solvers import Work, all_finite, work
 from ._counting import split_error
+from ._growth import Growth, GrowthMeter
 from ._reason import Reason
 
 _END_ULPS = 100
@@ -47,6 +48,7 @@ class SegmentedState(NamedTuple):
         steps: Steps attempted in this segment.
         code: A `Reason`.
         work: What they cost.
+        growth: How much errors have grown, in all segments so far.
     """
 
     inner: Any
@@ -54,20 +56,23 @@ class SegmentedState(NamedTuple):
     steps: IntScalar
     code: IntScalar
     work: Work
+    growth: Growth
 
     @classmethod
-    def begin(cls, inner: Any, tnext: Scalar) -> "SegmentedState":
+    def begin(cls, inner: Any, tnext: Scalar, growth: Growth) -> "SegmentedState":
         """Nothing attempted yet.
 
         Args:
             inner: State of the wrapped controller.
             tnext: End of the step proposed next.
+            growth: How much errors have grown so far.
 
         Returns:
             The state a segment begins with.
         """
         running = jnp.asarray(Reason.RUNNING, jnp.int32)
-        return cls(inner, tnext, jnp.zeros((), jnp.int32), running, work())
+        none = jnp.zeros((), jnp.int32)
+        return cls(inner, tnext, none, running, work(), growth)
 
 
 @final
@@ -85,6 +90,7 @@ class Segmented(dfx.AbstractStepSizeController[SegmentedState, Any]):
         end: End of the whole run.
         end_floor: `clip_floor(end)`.
         evaluations: What an attempt of a solver that does not count itself costs.
+        meter: Measures how much errors grow.
     """
 
     controller: dfx.AbstractStepSizeController
@@ -94,6 +100,7 @@ class Segmented(dfx.AbstractStepSizeController[SegmentedState, Any]):
     end: Scalar
     end_floor: Scalar
     evaluations: int = eqx.field(static=True)
+    meter: GrowthMeter
 
     def wrap(self, direction):
         """Wraps the inner controller.
@@ -185,5 +192,11 @@ class Segmented(dfx.AbstractStepSizeController[SegmentedState, Any]):
             result,
         )
         done = jtu.tree_map(jnp.add, controller_state.work, cost)
-        state = SegmentedState(inner, next_t1, steps, code, done)
+        before = controller_state.growth
+        growth = jtu.tree_map(
+            lambda new, old: jnp.where(keep, new, old),
+            self.meter.advance(before, jnp.asarray(t1), y1_candidate),
+            before,
+        )
+        state = SegmentedState(inner, next_t1, steps, code, done, growth)
         return keep, next_t0, next_t1, made_jump, state, result

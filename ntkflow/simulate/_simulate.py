@@ -20,7 +20,8 @@ from ..measures import (
 )
 from ..problem import Problem
 from ._events import AbstractEvent
-from ._integrate import Lanes
+from ._growth import growth_warning
+from ._lanes import Lanes
 from ._plan import (
     check_kinds,
     check_times,
@@ -193,15 +194,25 @@ def simulate(
                 "then located with about ten more readings."
             )
         trajectory = Run(request, checkpoint, line, resume=resume).finish()
+    stats = trajectory.stats
+    grown = growth_warning(stats["error_growth"], stats["error_growth_at"], rtol)
+    if grown and not trajectory.reason.failed:
+        line.warn(grown)
     if throw and trajectory.reason.failed:
-        kept = "" if checkpoint is None else f" Everything before is in {checkpoint}."
-        last = trajectory.dataset.attrs["t_reached"]
-        raise SimulationError(
-            f"Integration ended at t = {last:g} of {times[-1]:g}: "
-            f"{trajectory.reason.message}{kept}",
-            trajectory,
-        )
+        said = _what_failed(trajectory, float(times[-1]), checkpoint)
+        raise SimulationError(said, trajectory)
     return trajectory
+
+
+def _what_failed(
+    trajectory: Trajectory, end: float, checkpoint: str | Path | None
+) -> str:
+    kept = "" if checkpoint is None else f" Everything before is in {checkpoint}."
+    last = trajectory.dataset.attrs["t_reached"]
+    return (
+        f"Integration ended at t = {last:g} of {end:g}: "
+        f"{trajectory.reason.message}{kept}"
+    )
 
 
 def _measures_for(

@@ -5,7 +5,7 @@ both are compiled once and work on every segment, alone or under `vmap` for an e
 The host loop that strings segments together is in `_integrate.py`.
 """
 
-from typing import Any, NamedTuple, cast, final
+from typing import Any, cast, final
 
 import diffrax as dfx
 import equinox as eqx
@@ -14,8 +14,8 @@ import jax.tree_util as jtu
 import optimistix as optx
 from jaxtyping import Array, Float
 
-from .._types import BoolScalar, IntScalar, Scalar
-from ..flows import Coupled, Packed
+from .._types import IntScalar, Scalar
+from ..flows import Coupled, Gradient, Packed
 from ..problem import Problem
 from ..solvers import (
     AbstractCountedSolver,
@@ -23,73 +23,14 @@ from ..solvers import (
     EqualSteps,
     FlowTerm,
     FunctionSpace,
-    Work,
     rounding,
 )
 from ._counting import Counting, evaluations_per_step
 from ._events import AbstractEvent
+from ._growth import Growth, GrowthMeter
 from ._reason import Reason
+from ._records import Progressed, SolveState, Span
 from ._segments import Segmented, SegmentedState
-
-
-class SolveState(NamedTuple):
-    """All that the next segment depends on; what a checkpoint holds.
-
-    Attributes:
-        t: Training time reached.
-        y: The coupled state there, packed.
-        solver: The solver's own state.
-        controller: The controller's, with the step it proposed.
-        made_jump: diffrax's jump flag; a Python False unless the controller jumps.
-    """
-
-    t: Scalar
-    y: Packed
-    solver: Any
-    controller: SegmentedState
-    made_jump: bool | BoolScalar
-
-
-class Span(NamedTuple):
-    """What one segment is asked for; arrays, so that no new value recompiles.
-
-    Attributes:
-        window: Save times of this segment, the last one repeated to a fixed length.
-        max_steps: Steps it may attempt.
-        end: End of the run.
-        end_floor: Where a step is taken to the end.
-    """
-
-    window: Float[Array, " W"]
-    max_steps: IntScalar
-    end: Scalar
-    end_floor: Scalar
-
-
-class Progressed(NamedTuple):
-    """What one segment returns.
-
-    Attributes:
-        state: Where it ended.
-        saved: States at the window's save times that were passed, first ones first.
-        n_saved: How many of the window's entries were passed.
-        code: A `Reason`; RUNNING if there is more to do.
-        steps: Steps attempted.
-        rejected: Steps rejected.
-        work: What the attempts cost.
-        event: Index of the event that occurred, −1 if none.
-        interpolation: Dense output, or None.
-    """
-
-    state: SolveState
-    saved: Packed
-    n_saved: IntScalar
-    code: IntScalar
-    steps: IntScalar
-    rejected: IntScalar
-    work: Work
-    event: IntScalar
-    interpolation: Any
 
 
 @final
@@ -103,6 +44,7 @@ class Solve(eqx.Module):
         dt0: The first step, or None to let the controller choose.
         events: Cheap stop conditions, located by diffrax.
         dense_steps: Steps of dense output a segment keeps; 0 for none.
+        rtol: Relative tolerance of the run.
     """
 
     coupled: Coupled
@@ -111,6 +53,7 @@ class Solve(eqx.Module):
     dt0: float | None
     events: tuple[AbstractEvent, ...]
     dense_steps: int = eqx.field(static=True)
+    rtol: float
 
     def terms(self, problem: Problem, constants: dict[str, Any]) -> FlowTerm:
         """The coupled vector field as diffrax takes it.
@@ -146,6 +89,29 @@ class Solve(eqx.Module):
 
         return self.controller.bind(outputs, size_of_targets(problem))
 
+    def meter(self, problem: Problem, constants: dict[str, Any]) -> GrowthMeter:
+        """What measures how much the gradient flow makes errors grow.
+
+        Args:
+            problem: The problem.
+            constants: From `Coupled.prepare`.
+
+        Returns:
+            A meter; without a gradient flow one that sees nothing move. The outputs
+            of the heavy ball are not all of what moves, and their speed tells nothing.
+        """
+        coupled = self.coupled
+        watched = [f.name for f in coupled.flows if isinstance(f, Gradient)]
+
+        def outputs(y: Packed) -> Float[Array, "..."]:
+            if not watched:
+                return jnp.zeros((1,), problem.dtype)
+            # The operations of `stepping`, so that the compiler does them once.
+            read = coupled.outputs(coupled.unpack(y, problem), problem, constants)
+            return read[watched[0]].train
+
+        return GrowthMeter(outputs, size_of_targets(problem), self.rtol)
+
     def start(
         self, problem: Problem, constants: dict[str, Any], end: Scalar
     ) -> SolveState:
@@ -161,7 +127,9 @@ class Solve(eqx.Module):
         """
         y0 = self.coupled.pack(self.coupled.init(problem))
         dt0 = None if self.dt0 is None else jnp.asarray(self.dt0, end.dtype)
-        return self._begin(problem, constants, jnp.zeros_like(end), y0, dt0, end)
+        t0 = jnp.zeros_like(end)
+        growth = self.meter(problem, constants).begin(t0, y0)
+        return self._begin(problem, constants, t0, y0, dt0, end, growth)
 
     def take_over(
         self,
@@ -182,7 +150,8 @@ class Solve(eqx.Module):
             The state.
         """
         dt0 = state.controller.tnext - state.t
-        return self._begin(problem, constants, state.t, state.y, dt0, end)
+        growth = state.controller.growth
+        return self._begin(problem, constants, state.t, state.y, dt0, end, growth)
 
     def _begin(
         self,
@@ -192,6 +161,7 @@ class Solve(eqx.Module):
         y0: Packed,
         dt0: Scalar | None,
         end: Scalar,
+        growth: Growth,
     ) -> SolveState:
         terms = self.terms(problem, constants)
         controller = self.stepping(problem, constants)
@@ -210,7 +180,7 @@ class Solve(eqx.Module):
         inner = jtu.tree_map(jnp.asarray, inner)
         tnext = jnp.minimum(tnext, end)
         solver_state = self.solver.init(terms, t0, tnext, y0, None)
-        stepping = SegmentedState.begin(inner, tnext)
+        stepping = SegmentedState.begin(inner, tnext, growth)
         return SolveState(t0, y0, solver_state, stepping, made_jump=False)
 
     def advance(
@@ -241,10 +211,12 @@ class Solve(eqx.Module):
             span.end,
             end_floor,
             evaluations_per_step(solver),
+            self.meter(problem, constants),
         )
         if isinstance(solver, AbstractCountedSolver):
             solver = Counting(solver)
-        fresh = SegmentedState.begin(state.controller.inner, state.controller.tnext)
+        before = state.controller
+        fresh = SegmentedState.begin(before.inner, before.tnext, before.growth)
         solution = dfx.diffeqsolve(
             self.terms(problem, constants),
             solver,

@@ -20,6 +20,8 @@ class Tally:
         code: A `Reason`.
         event: Index of the event that ended the lane, −1 if none.
         work: What the attempts and the starts cost, one column a field of `Work`.
+        growth: How many-fold errors have grown.
+        growth_at: Training time at which they had.
         seconds: Wall time spent integrating, compilation included.
         log: What `auto` did; None for a solver that the caller named.
     """
@@ -30,6 +32,8 @@ class Tally:
     code: np.ndarray
     event: np.ndarray
     work: np.ndarray
+    growth: np.ndarray
+    growth_at: np.ndarray
     seconds: float = 0.0
     log: Log | None = None
 
@@ -45,7 +49,16 @@ class Tally:
         """
         start, none = np.zeros(lanes, np.int64), np.full(lanes, -1)
         work = np.zeros((lanes, len(Work._fields)), np.int64)
-        return cls(start, start.copy(), start.copy(), start.copy(), none, work)
+        return cls(
+            start,
+            start.copy(),
+            start.copy(),
+            start.copy(),
+            none,
+            work,
+            np.ones(lanes),
+            np.zeros(lanes),
+        )
 
     @property
     def cost(self) -> dict[str, int]:

@@ -33,7 +33,9 @@ class Trajectory:
         reason: Why integration ended, in ntkflow's words.
         stats: Work done: steps, rejected, evaluations, gradients, hvps, jacobians,
             kernel_builds, factorizations, solver; `seconds` of integrating, and
-            `seconds_total`, which has compiling and reading in it.
+            `seconds_total`, which has compiling and reading in it. And `error_growth`:
+            how many-fold the gradient flow has made errors of the outputs grow, by
+            `error_growth_at`.
         params: The measured flow's trained leaves at the save times, by name.
     """
 
@@ -231,5 +233,6 @@ def final_attrs(reason: Reason, stats: Mapping[str, Any]) -> dict[str, Any]:
     attrs = {"reason": reason.name.lower(), "t_reached": stats["t_reached"]}
     if stats["stopped_by"]:
         attrs |= {key: stats[key] for key in ("stopped_by", "stopped_at")}
-    work = ("seconds", "seconds_total", "steps", "solver")
-    return attrs | {key: stats[key] for key in work}
+    told = ("seconds", "seconds_total", "steps", "solver")
+    told += ("error_growth", "error_growth_at")
+    return attrs | {key: stats[key] for key in told}

@@ -18,7 +18,8 @@ def work(
         kernel_builds: Kernels formed for measures and stop conditions.
 
     Returns:
-        JSON-able numbers by name, summed over lanes.
+        JSON-able numbers by name, summed over lanes; of the growth of errors the
+        largest, and when it was seen.
     """
     totals = dict.fromkeys(("steps", "rejected", "gradients", *Work._fields), 0)
     for planned, tally in solves:
@@ -30,8 +31,14 @@ def work(
         moving = len(planned.solve.coupled.parameter_flows)
         totals["gradients"] += cost["evaluations"] * moving
     totals["kernel_builds"] += kernel_builds
+    grown = [
+        pair for _, t in solves for pair in zip(t.growth, t.growth_at, strict=True)
+    ]
+    growth, at = max(grown, default=(1.0, 0.0))
     return {
         **totals,
+        "error_growth": float(growth),
+        "error_growth_at": float(at),
         "seconds": float(sum(tally.seconds for _, tally in solves)),
         "solver": "; ".join(
             f"{', '.join(p.solve.coupled.names)}: {_solver(p, t)}" for p, t in solves

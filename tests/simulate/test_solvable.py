@@ -25,6 +25,7 @@ def orthonormal(rng, rows, columns):
 
 
 @quickly
+@pytest.mark.filterwarnings("ignore:Errors made on the plateau")
 def test_deep_linear_modes_follow_saxe():
     """u(t) = s e^{2st}/(e^{2st} − 1 + s/u₀) for aligned balanced weights; Saxe 2014."""
     rng = np.random.default_rng(0)
