@@ -217,9 +217,8 @@ class Auto(NamedTuple):
             Chebyshev after a kernel-space solver, else the explicit method.
         """
         log.failed.append(log.name)
-        if log.name != CHEBYSHEV and CHEBYSHEV not in log.failed:
-            return CHEBYSHEV
-        return EXPLICIT
+        other = CHEBYSHEV in self.names and CHEBYSHEV not in log.failed
+        return CHEBYSHEV if other else EXPLICIT
 
     def _correction(self, log: Log, seen: Seen, stand: Stand, prices: Prices) -> float:
         """Work since the last decision over what was forecast for it."""
