@@ -32,7 +32,7 @@ _BETTER = 0.6
 _CHEAP_TRIAL = 0.35
 """Share of the work ahead that a lazy run's may have for it to be hoped for."""
 
-_WORTH = 2e10
+_WORTH = 1e11
 """Operations that a change must save; compiling a solver takes some seconds."""
 
 _SATURATED = 2.0

@@ -60,7 +60,7 @@ def test_a_kernel_that_moves_is_left_to_the_implicit_solver():
     # Eight steps with a decomposition each, for a third of an e-fold.
     seen = Seen(0.014, 16, 16, 1e7, (32.0, 0.0, 64.0, 8.0, 8.0, 0.0))
     auto.note(log, seen)
-    assert auto.choose(log, seen, NARROW) == IMPLICIT
+    assert auto.choose(log, seen, MANY) == IMPLICIT
 
 
 def test_a_change_that_saves_less_than_compiling_is_not_made():
