@@ -162,6 +162,11 @@ class AbstractParameterFlow(AbstractFlow):
     pushes: ClassVar[bool] = False
     reads_origin: ClassVar[bool] = False
 
+    @property
+    @abc.abstractmethod
+    def oscillates(self) -> bool:
+        """Whether it has inertia, so that its Jacobian's spectrum is complex."""
+
     @abc.abstractmethod
     def params(self, own: Any) -> Params:
         """θ in this flow's entry of the state.

@@ -103,6 +103,11 @@ class Descent(AbstractParameterFlow):
         return "descent"
 
     @property
+    def oscillates(self) -> bool:
+        """Whether it has momentum."""
+        return self.momentum > 0
+
+    @property
     def step(self) -> float:
         """The training time of one update."""
         return math.sqrt(self.learning_rate) if self.momentum else self.learning_rate

@@ -50,6 +50,11 @@ class Modified(AbstractParameterFlow):
         """`"modified"`."""
         return "modified"
 
+    @property
+    def oscillates(self) -> bool:
+        """Whether the descent has momentum."""
+        return self.descent.oscillates
+
     def prepare(self, problem: Problem) -> None:
         """Nothing is constant along it.
 

@@ -49,6 +49,11 @@ class Gradient(AbstractParameterFlow):
         """`"gradient"`."""
         return "gradient"
 
+    @property
+    def oscillates(self) -> bool:
+        """No: it is a descent, and its Jacobian symmetric."""
+        return False
+
     def prepare(self, problem: Problem) -> None:
         """Nothing is constant along it.
 
@@ -169,6 +174,11 @@ class Momentum(AbstractParameterFlow):
     def name(self) -> str:
         """`"momentum"`."""
         return "momentum"
+
+    @property
+    def oscillates(self) -> bool:
+        """Yes, along whatever is stiffer than γ²/4."""
+        return True
 
     def prepare(self, problem: Problem) -> None:
         """Nothing is constant along it.

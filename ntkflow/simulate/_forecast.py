@@ -9,9 +9,10 @@ and a decomposition. Work is counted in evaluations of the vector field.
 
 from typing import NamedTuple
 
-import jax
+import equinox as eqx
 import numpy as np
 
+from ..flows import Packed
 from ..kernels import plan
 from ..problem import Problem
 from ._solve import Solve
@@ -112,21 +113,27 @@ class Stand(NamedTuple):
     rtol: float
 
 
-def price(solve: Solve, problem: Problem, constants: dict) -> Prices:
+# Compiled functions remember how they were traced: the next run like this one pays
+# a thousandth of a second.
+@eqx.filter_jit
+def _evaluate(solve: Solve, problem: Problem, constants: dict, y: Packed) -> Packed:
+    return solve.terms(problem, constants).vf(0.0, y, None)
+
+
+def price(solve: Solve, problem: Problem, constants: dict, y: Packed) -> Prices:
     """Counts operations, so that equal runs are priced equally; nothing is timed.
 
     Args:
         solve: The solve.
         problem: The problem.
         constants: From `Coupled.prepare`.
+        y: A packed state; its values do not matter.
 
     Returns:
         What things cost.
     """
-    terms = solve.terms(problem, constants)
-    y = jax.eval_shape(lambda: solve.coupled.pack(solve.coupled.init(problem)))
-    lowered = jax.jit(lambda y: terms.vf(0.0, y, None)).lower(y)
-    counted = lowered.cost_analysis() or {}
+    lowered = _evaluate.lower(solve, problem, constants, y)  # pyright: ignore
+    counted = lowered.lowered.cost_analysis() or {}
     evaluation = float(counted.get("flops", 0.0)) + _DISPATCH
     size = problem.n_examples * problem.n_outputs
     coupled = solve.coupled

@@ -281,10 +281,10 @@ class Integration:
         name = log.name
         if not auto.stays_explicit(log):
             if self._prices is None:
-                constants = self.constants
+                one = self.constants, self.state.y
                 if self.lanes.number is not None:
-                    constants = take(constants, 0)
-                self._prices = price(self.solve, self.lanes.lane(0), constants)
+                    one = take(one, 0)
+                self._prices = price(self.solve, self.lanes.lane(0), *one)
             name = auto.choose(log, seen, self._prices)
         if name == log.name:
             log.turn(seen)

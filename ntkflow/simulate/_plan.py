@@ -14,8 +14,6 @@ from ..flows import (
     Descent as DescentFlow,
     Gradient,
     Linearized,
-    Modified,
-    Momentum,
     Quadrature,
     Residual,
     max_over_flows,
@@ -158,7 +156,8 @@ def plan_solves(
         }
         first_solve = next(iter(solves.values()))
         _check_spectrum(coupled, first_solve.solver)
-        sentence = chosen if chosen == "auto" else type(chosen).__name__
+        # With a choice, `auto` tells at the end what it took.
+        sentence = f"auto: {EXPLICIT}" if chosen == "auto" else type(chosen).__name__
         choices = solves if len(solves) > 1 else {}
         planned.append(PlannedSolve(first_solve, sentence, measured, choices))
     return sorted(planned, key=lambda p: p.measured)
@@ -189,13 +188,16 @@ def _methods(
     """What `auto` may take, the explicit method first."""
     # As cheap as Tsit5, and truer to loose tolerances where a flow escapes a plateau.
     methods: dict[str, dfx.AbstractSolver] = {EXPLICIT: Explicit(dfx.Dopri5())}
-    # Fixed steps leave nothing to choose, and the heavy ball is no flow that decays.
+    # Fixed steps leave nothing to choose; what else there is takes flows that decay.
     fixed = isinstance(controller, dfx.ConstantStepSize)
-    if fixed or any(isinstance(flow, Momentum) for flow in coupled.flows):
+    if fixed or any(flow.oscillates for flow in coupled.parameter_flows):
         return methods
     methods[CHEBYSHEV] = Chebyshev()
     if problem.dtype == np.float64:
         methods[ROCK4] = Rock4()
+    # The modified equation is not driven through the kernel alone.
+    if not all(isinstance(flow, Gradient) for flow in coupled.parameter_flows):
+        return methods
     kernel_solvers = {IMPLICIT: KernelImplicit(), EXPONENTIAL: KernelExponential()}
     size = problem.n_examples * problem.n_outputs
     return methods | {n: s for n, s in kernel_solvers.items() if size <= s.max_size}
@@ -203,9 +205,8 @@ def _methods(
 
 def _check_spectrum(coupled: Coupled, solver: dfx.AbstractSolver) -> None:
     if isinstance(solver, AbstractStabilized):
-        for flow in coupled.flows:
-            corrected = isinstance(flow, Modified) and flow.descent.momentum > 0
-            if isinstance(flow, Momentum) or corrected:
+        for flow in coupled.parameter_flows:
+            if flow.oscillates:
                 raise ValueError(
                     f"{type(solver).__name__} is stable on the negative real axis, and "
                     "the heavy ball oscillates: its spectrum is complex. Use "

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from ntkflow.flows import Gradient, Momentum, Residual
+from ntkflow.flows import Descent, Gradient, Modified, Momentum, Residual
 from ntkflow.models import MLP
 from ntkflow.problem import CrossEntropy, Problem
 from ntkflow.simulate import _auto, _plan, log_times, simulate
@@ -211,7 +211,19 @@ def test_dense_output_spans_a_change_of_solver(monkeypatch):
 
 def test_the_heavy_ball_has_no_choice():
     run = simulate(tiny(), TIMES, **SETTINGS | {"flows": [Momentum(1.0)]})
-    assert run.stats["solver"] == "momentum: auto"
+    assert run.stats["solver"] == f"momentum: auto: {EXPLICIT}"
+
+
+@pytest.mark.usefixtures("eager", "quickly_compiled")
+@pytest.mark.parametrize(
+    ("descent", "chooses"),
+    [(Descent(1e-5), True), (Descent(1e-7, momentum=0.9), False)],
+)
+def test_the_modified_flow_is_given_what_can_take_it(descent, chooses):
+    flows = [Gradient(), Modified(descent)]
+    run = simulate(stiff(), TIMES, **SETTINGS | {"flows": flows})
+    assert not run.reason.failed
+    assert ("from t =" in run.stats["solver"]) == chooses
 
 
 @pytest.mark.usefixtures("eager", "quickly_compiled")

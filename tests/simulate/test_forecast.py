@@ -90,7 +90,15 @@ def test_prices_count_operations():
         )[0].solve
         for chosen in (flows, flows[:1])
     ]
-    many, one = (price(solve, problem, prepare(solve, problem)) for solve in solves)
+    many, one = (
+        price(
+            solve,
+            problem,
+            prepare(solve, problem),
+            solve.coupled.pack(solve.coupled.init(problem)),
+        )
+        for solve in solves
+    )
     assert (one.moving, one.all) == (1, 1)
     assert (many.moving, many.all) == (1, 2)
     assert many.evaluation > one.evaluation

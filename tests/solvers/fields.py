@@ -14,6 +14,7 @@ class Unrelated(AbstractParameterFlow):
     """θ̇ = cos(2θ) − θ leaf by leaf, beside a loop that has nothing to do with it."""
 
     name: ClassVar[str] = "unrelated"
+    oscillates: ClassVar[bool] = False
 
     def prepare(self, problem):
         pass
