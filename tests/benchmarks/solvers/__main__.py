@@ -7,12 +7,12 @@
     python -m tests.benchmarks.solvers --picture FILE.png [--out FILE.json]
 
 Trains on real digits, in float64, and compares every solver with a reference: Dopri8
-with a relative tolerance of 1e-10 where that ends within `--reference-limit` seconds,
-else a method under test at a tight tolerance, checked against another, as the table
-says (see `references`). Every row is measured in a process of its own, compiled before
-it is timed. A run that takes longer than about `--limit` seconds is stopped and its row
-says when; what an explicit method takes to a given error is then continued in
-proportion to time, which "~" marks.
+with a relative tolerance of 1e-10 (1e-7 for ReLU networks, whose flow has kinks) where
+that ends within `--reference-limit` seconds, else a method under test at a tight
+tolerance, checked against another, as the table says (see `references`). Every row is
+measured in a process of its own, compiled before it is timed. A run that takes longer
+than about `--limit` seconds is stopped and its row says when; what an explicit method
+takes to a given error is then continued in proportion to time, which "~" marks.
 
 Rows are printed as they are measured and, at the end, what each solver takes to the
 same achieved error. `--out` adds them to those that a file holds. The other forms
