@@ -79,6 +79,16 @@ def test_a_loss_that_may_flatten_has_to_stay_stiff_first():
         log.turn(seen)
 
 
+@pytest.mark.parametrize("power", [0.0, 0.7, 1.0])
+def test_how_stiffness_falls_with_time_is_noticed(power):
+    log, auto = Log(), Auto(ALL, 1.0, 1e-3, quadratic=True)
+    for t in (1e-3, 4e-3, 9e-3):
+        seen = Seen(t, 8, 8, 100.0 * t**-power, (0.0,) * 6)
+        auto.note(log, seen)
+        log.turn(seen)
+    assert log.decay == pytest.approx(power, abs=1e-12)
+
+
 def test_decisions_are_taken_often_at_first_and_rarely_later():
     log, due = Log(), []
     for _ in range(30):
