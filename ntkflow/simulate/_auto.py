@@ -32,8 +32,11 @@ _BETTER = 0.6
 _CHEAP_TRIAL = 0.35
 """Share of the work ahead that a lazy run's may have for it to be hoped for."""
 
-_WORTH = 1e11
-"""Operations that a change must save; compiling a solver takes some seconds."""
+_WORTH = 2e9
+"""Operations that a change must save, some tenths of a second.
+
+Compiling a solver takes longer, but is done once: what pays is the next such run.
+"""
 
 _SATURATED = 2.0
 """hρ from which steps of an explicit method count as limited by stability."""

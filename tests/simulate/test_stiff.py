@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ntkflow.data import digits
 from ntkflow.flows import Gradient, Momentum, Residual, max_over_flows
+from ntkflow.models import MLP, Scaled
 from ntkflow.problem import CrossEntropy, Problem
 from ntkflow.simulate import Reason, log_times, simulate
 from ntkflow.solvers import Chebyshev, FunctionSpace, KernelExponential, KernelImplicit
@@ -155,3 +157,26 @@ def test_saturating_cross_entropy_is_right():
         wrong = np.asarray(run.dataset.f_train[0]) - right
         error = np.sqrt(np.mean(wrong**2, axis=(1, 2)))
         assert (error <= 3 * rtol * size).all(), (rtol, error / size)
+
+
+@pytest.mark.slow
+def test_wide_lazy_network_takes_ten_steps_and_two_decompositions():
+    data = digits(
+        n_train=100, n_test=100, seed=0, targets="centered", dtype=jnp.float64
+    )
+    network = MLP(64, 10, width=512, depth=2, key=jax.random.key(0))
+    model = Scaled(network, alpha=10.0)
+    problem = Problem(
+        model, data.x_train, data.y_train, x_test=data.x_test, y_test=data.y_test
+    )
+    runs = [
+        simulate(problem, [60.0], solver=solver, rtol=rtol, **SETTINGS)
+        for solver, rtol in ((KernelExponential(), 1e-3), (Chebyshev(), 1e-5))
+    ]
+    run, exact = runs
+    assert run.dataset.loss_train[0, -1] < 1e-3 * problem.objective(problem.params)
+    assert run.stats["steps"] <= 10
+    assert run.stats["factorizations"] <= 2
+    targets = np.sqrt(np.mean(np.asarray(problem.y) ** 2))
+    error = run.dataset.f_train[0, -1] - exact.dataset.f_train[0, -1]
+    assert np.sqrt(np.mean(np.asarray(error) ** 2)) < 3e-3 * targets

@@ -7,7 +7,6 @@ import pytest
 import scipy.linalg
 from jax.flatten_util import ravel_pytree
 
-from ntkflow.data import digits
 from ntkflow.flows import (
     Gradient,
     Linearized,
@@ -16,7 +15,6 @@ from ntkflow.flows import (
     Residual,
     max_over_flows,
 )
-from ntkflow.models import MLP, Scaled
 from ntkflow.problem import CrossEntropy, Decay, Problem
 from ntkflow.solvers import Code, KernelExponential, _decomposition
 from ntkflow.solvers._decomposition import start
@@ -508,31 +506,3 @@ def test_what_cannot_be_integrated_is_refused():
     with pytest.raises(ValueError, match=r"N·K = 12 rows.*4,608 bytes.*Chebyshev"):
         steps_of(term, initial(term), 0.1, 1, method=small)
     steps_of(term, initial(term), 0.1, 1, method=KernelExponential(max_size=12))
-
-
-@pytest.mark.slow
-def test_wide_lazy_network_takes_ten_steps_and_two_decompositions():
-    data = digits(n_train=100, n_test=10, seed=0, targets="centered")
-    network = MLP(64, 10, width=512, depth=1, key=jax.random.key(0))
-    model = Scaled(network, alpha=10.0, centered=True)
-    problem = Problem(model, data.x_train, data.y_train)
-    term = term_of(problem, [Gradient()])
-    y0 = initial(term)
-    controller = dfx.PIDController(rtol=1e-3, atol=1e-4, norm=max_over_flows)
-    y, work, attempts = driven(term, y0, 70.0, controller)
-
-    def loss(y):
-        return problem.objective(term.coupled.unpack(y, problem)["gradient"])
-
-    assert loss(y) < 1e-3 * loss(y0)
-    assert attempts <= 10
-    # One more is made by `init`.
-    assert work.factorizations <= 1
-
-    def outputs(y):
-        params = term.coupled.unpack(y, problem)["gradient"]
-        return problem.outputs(params, problem.x)
-
-    halved = steps_of(term, y0, 70.0 / 64, 64)
-    error = jnp.sqrt(jnp.mean((outputs(last(halved.ys)) - outputs(y)) ** 2))
-    assert error < 1e-3 * jnp.sqrt(jnp.mean(problem.y**2))

@@ -112,4 +112,7 @@ def within(
         growth = np.clip(limit / wall, *_GROWTH)
         steps = min(math.ceil(growth * steps), _MOST)
         run, wall, cpu = timed(attempt)
+    if solver == "auto":
+        # It may have compiled a solver that the attempts before did not come to.
+        run, wall, cpu = timed(attempt)
     return Bounded(run, attempt, cold, warm, wall, cpu)
