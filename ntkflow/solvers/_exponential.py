@@ -15,7 +15,7 @@ import jax.tree_util as jtu
 
 from .._types import BoolScalar, IntScalar, Scalar
 from ..flows import Packed
-from ._checks import check_flows, check_size
+from ._checks import check_flows, check_inertia, check_size
 from ._code import Code
 from ._counted import AbstractCountedSolver, Attempt, Work, was_cut, work
 from ._decomposition import Decomposition, moving, renewed, start
@@ -156,8 +156,9 @@ class KernelExponential(AbstractCountedSolver):
         """
         term: FlowTerm = unwrapped(terms)
         check_size(term.problem, self.max_size, "KernelExponential")
-        stiff = set(term.feedback(y0))
-        check_flows(term.coupled, stiff, "KernelExponential")
+        loops = term.feedback(y0)
+        check_flows(term.coupled, loops, "KernelExponential")
+        check_inertia(loops, "KernelExponential")
         f = terms.vf(t0, y0, args)
         last = jnp.zeros_like(terms.contr(t0, t1))
         decomposition, code = start(term, y0)

@@ -84,7 +84,7 @@ class FunctionsOfA:
 
     def __init__(self, term: FlowTerm, decomposition: Decomposition):
         self._a = GaussNewton(term, decomposition.base)
-        self._shifts = self._a.shifts
+        self._shifts = {name: free.shift for name, free in self._a.free.items()}
         kernels = self._a.kernels
         self._bases = {n: decomposition.vectors[k] for n, k in kernels.items()}
         self._values = {n: decomposition.values[k] for n, k in kernels.items()}

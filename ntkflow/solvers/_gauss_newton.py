@@ -1,9 +1,11 @@
 """The stiff part of coupled flows, as products with one matrix of size N·K.
 
-With the curvature of the loss B = SSᵀ a flow's stiff Jacobian is A = −U W − σ, where
-W v = Sᵀ read(v) and U w = c drive(S w), and W U = c SᵀΘS is symmetric, positive
-semidefinite and of size N·K whatever the number of parameters. Functions of A need
-products with U and W and functions of that small matrix alone, never the inverse of Θ.
+With the curvature of the loss B = SSᵀ a flow's stiff Jacobian is A = N − U W, where
+W v = Sᵀ read(v) and U w = c drive(S w), and N is what is left without outputs, −σ or a
+damped oscillator. W U = c SᵀΘS, with inertia of U as if it drove positions, is
+symmetric, positive semidefinite and of size N·K whatever the number of parameters.
+Functions of A need products with U and W and functions of that small matrix alone,
+never the inverse of Θ.
 """
 
 from collections.abc import Collection
@@ -17,6 +19,7 @@ from jaxtyping import Array, Float
 from ..flows import Feedback, Packed
 from ..kernels import kernel_of
 from ..problem import Problem, SquaredError
+from ._free import Free
 from ._term import FlowTerm
 
 Modes = dict[str, Float[Array, " _"]]
@@ -59,9 +62,9 @@ class GaussNewton:
         return {name: loop.kernel for name, loop in self._loops.items()}
 
     @property
-    def shifts(self) -> dict[str, float | int]:
-        """σ of each flow with a stiff part, in units of 1/time."""
-        return {name: loop.shift for name, loop in self._loops.items()}
+    def free(self) -> dict[str, Free]:
+        """N of each flow with a stiff part."""
+        return {n: Free(loop.shift, loop.damping) for n, loop in self._loops.items()}
 
     def cores(
         self, kernels: Collection[str] | None = None

@@ -119,7 +119,7 @@ def test_a_spectrum_that_does_not_settle_is_named_as_the_reason():
     assert np.isfinite(run.dataset.f_train).all()
 
 
-@pytest.mark.parametrize("solver", [Chebyshev(), KernelExponential(), KernelImplicit()])
+@pytest.mark.parametrize("solver", [Chebyshev(), KernelExponential()])
 def test_the_heavy_ball_is_refused(solver):
     settings = SETTINGS | {"flows": [Momentum(1.0)], "solver": solver}
     with pytest.raises(ValueError, match=r"diffrax\.Tsit5"):
