@@ -26,25 +26,6 @@ def check_flows(coupled: Coupled, loops: Mapping[str, Feedback], solver: str) ->
             )
 
 
-def check_inertia(loops: Mapping[str, Feedback], solver: str) -> None:
-    """Refuses flows with inertia.
-
-    Args:
-        loops: The loops of the flows, by name.
-        solver: Name of the solver that asks.
-
-    Raises:
-        ValueError: If one has inertia.
-    """
-    for name, loop in loops.items():
-        if loop.damping is not None:
-            raise ValueError(
-                f"{solver} integrates flows that decay; {name!r} has inertia and "
-                "oscillates. Give it KernelImplicit(), diffrax.Dopri8() or "
-                "diffrax.Tsit5(), in a solve of its own."
-            )
-
-
 def check_size(problem: Problem, max_size: int, solver: str) -> None:
     """Refuses kernels too large to decompose.
 

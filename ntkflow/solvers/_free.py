@@ -22,6 +22,65 @@ class Free(NamedTuple):
     shift: float | int
     damping: float | int | None
 
+    @property
+    def components(self) -> int:
+        """How many numbers a parameter has in the state: one, or two with inertia."""
+        return 1 if self.damping is None else 2
+
+    def times(self, v: Float[Array, "c n"]) -> Float[Array, "c n"]:
+        """N v.
+
+        Args:
+            v: Components of parameters, or of modes.
+
+        Returns:
+            The same.
+        """
+        if self.damping is None:
+            return -self.shift * v
+        return jnp.stack([v[1], -self.shift * v[0] - self.damping * v[1]])
+
+    def driven(self, v: Float[Array, "c n"]) -> Float[Array, "c n"]:
+        """What a unit of λ takes from N v: the first component, as the last.
+
+        Args:
+            v: Components of parameters, or of modes.
+
+        Returns:
+            The same.
+        """
+        if self.damping is None:
+            return v
+        return jnp.stack([jnp.zeros_like(v[0]), v[0]])
+
+    def spread(self, v: Float[Array, " n"]) -> list[Float[Array, " n"]]:
+        """Every component in the place that outputs are read off.
+
+        Args:
+            v: A tangent of the packed state.
+
+        Returns:
+            One such tangent a component.
+        """
+        if self.damping is None:
+            return [v]
+        position, velocity = jnp.split(v, 2)
+        still = jnp.zeros_like(position)
+        return [jnp.concatenate([own, still]) for own in (position, velocity)]
+
+    def joined(self, driven: list[Float[Array, " n"]]) -> Float[Array, " n"]:
+        """Undoes `spread`, for components in the place that outputs drive.
+
+        Args:
+            driven: One tangent of the packed state a component.
+
+        Returns:
+            A tangent.
+        """
+        if self.damping is None:
+            return driven[0]
+        return jnp.concatenate([jnp.split(own, 2)[1] for own in driven])
+
     def determinant(self, tau: Scalar) -> Scalar:
         """That of I − τN, for one parameter.
 

@@ -22,8 +22,8 @@ from ..problem import Problem, SquaredError
 from ._free import Free
 from ._term import FlowTerm
 
-Modes = dict[str, Float[Array, " _"]]
-"""One vector of N·K numbers a flow."""
+Modes = dict[str, Float[Array, "*components _"]]
+"""One vector of N·K numbers a flow, or one a component of its state."""
 
 
 class Base(NamedTuple):
@@ -95,13 +95,14 @@ class GaussNewton:
         """W v.
 
         Args:
-            v: A tangent of the state.
+            v: A tangent of the state, or of some flows' states.
 
         Returns:
             Vectors by flow with a stiff part.
         """
         found = {}
-        for name, loop in self._loops.items():
+        for name in self._loops.keys() & v.keys():
+            loop = self._loops[name]
             read = loop.read(self._unravel[name](v[name]))
             found[name] = self._rooted(loop, read).reshape(-1)
         return found
@@ -110,14 +111,15 @@ class GaussNewton:
         """U w.
 
         Args:
-            w: Vectors by flow with a stiff part.
+            w: Vectors by flow with a stiff part, or by some.
 
         Returns:
             Tangents of the states of the same flows.
         """
         c, found = self._problem.time_scale, {}
-        for name, loop in self._loops.items():
-            g = self._rooted(loop, w[name].reshape(loop.f.shape))
+        for name, own in w.items():
+            loop = self._loops[name]
+            g = self._rooted(loop, own.reshape(loop.f.shape))
             found[name] = c * ravel_pytree(loop.drive(g))[0]
         return found
 
