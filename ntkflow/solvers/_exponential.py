@@ -74,8 +74,8 @@ class KernelExponential(AbstractCountedSolver):
     decomposition of every kernel. A kernel is decomposed again when the last step kept
     found A wrong, as the stages of a step show for nothing; and when a step is tried
     that is shorter than the last: the controller then had to shrink it, the only sign
-    of a rejection that survives one. (A last step that is cut short by the end of the run is taken for
-    one.) The kernel at θ₀ under the squared error stays as it is.
+    of a rejection that survives one. (A last step that is cut short by the end of the
+    run is taken for one.) The kernel at θ₀ under the squared error stays as it is.
 
     A kernel without decomposition (LAPACK gave up) leaves the old one in use, with
     `Code.FACTORIZATION` in the state; the steps are still those of a valid method, and
