@@ -53,13 +53,20 @@ class Feedback(NamedTuple):
     state changes ẏ by −c drive(B read(v)) − shift v, and read(drive(g)) = Θg with the
     kernel of `point`. Solvers that work in function space need no more of a flow.
 
+    With inertia the state is a position and a velocity, in this order and of equal
+    shapes. Outputs are read off positions and drive velocities, of which the rest of
+    the change, without outputs, is (v, −shift q − damping v) for one of (q, v); and it
+    is the position of drive(g) as a velocity that read takes to Θg.
+
     Attributes:
         kernel: Name of the point whose kernel this is; flows of one name share it.
         point: The linearization the kernel belongs to.
         f: Outputs at which the loss is taken.
         read: Tangent of the flow's state to tangent of its training outputs.
         drive: Cotangent of the training outputs to tangent of the state.
-        shift: Rate of the decay, in units of 1/time.
+        shift: Rate of the decay, in units of 1/time; with inertia of 1/time².
+        damping: Rate at which velocities decay, in units of 1/time; None without
+            inertia.
     """
 
     kernel: str
@@ -68,6 +75,7 @@ class Feedback(NamedTuple):
     read: Callable[[Any], Inexact[Array, "N K"]]
     drive: Callable[[Inexact[Array, "N K"]], Any]
     shift: float | int
+    damping: float | int | None = None
 
 
 ORIGIN = "origin"
@@ -135,7 +143,7 @@ class AbstractFlow(eqx.Module):
             context: What the flows share, with points that push.
 
         Returns:
-            The loop; None for a flow that has none, or whose loop has inertia.
+            The loop; None for a flow that has none.
         """
 
     @abc.abstractmethod

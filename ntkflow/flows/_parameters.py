@@ -219,13 +219,27 @@ class Momentum(AbstractParameterFlow):
         )
         return MovingParams(velocity, force)
 
-    def feedback(self, own: MovingParams, context: Context) -> None:
-        """None: the loop has inertia, and oscillates.
+    def feedback(self, own: MovingParams, context: Context) -> Feedback:
+        """Read off the position by J; Jᵀ drives the velocity.
 
         Args:
             own: Position and velocity.
             context: What the flows share.
+
+        Returns:
+            The loop through the kernel at θ, with inertia.
         """
+        here, shift = context.points[self.name], decay_rate(context.problem)
+        still = jtu.tree_map(jnp.zeros_like, own.params)
+        return Feedback(
+            self.name,
+            here,
+            here.f,
+            lambda v: here.push_train(v.params),
+            lambda g: MovingParams(still, here.pull(g)),
+            shift,
+            self.damping,
+        )
 
     def params(self, own: MovingParams) -> Params:
         """θ.

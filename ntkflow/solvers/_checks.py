@@ -1,27 +1,28 @@
 """What solvers in the space of the kernel cannot do, refused before they begin."""
 
-from ..flows import AbstractParameterFlow, Coupled
+from collections.abc import Mapping
+
+from ..flows import AbstractParameterFlow, Coupled, Feedback
 from ..problem import Problem
 
 
-def check_flows(coupled: Coupled, stiff: set[str], solver: str) -> None:
-    """Refuses parameter flows that are no loop without inertia.
+def check_flows(coupled: Coupled, loops: Mapping[str, Feedback], solver: str) -> None:
+    """Refuses parameter flows that are no loop through their outputs.
 
     Args:
         coupled: The flows.
-        stiff: Names of those with a feedback.
+        loops: Their loops, by name.
         solver: Name of the solver that asks.
 
     Raises:
-        ValueError: If a parameter flow has no feedback.
+        ValueError: If a parameter flow has none.
     """
     for flow in coupled.flows:
-        if isinstance(flow, AbstractParameterFlow) and flow.name not in stiff:
+        if isinstance(flow, AbstractParameterFlow) and flow.name not in loops:
             raise ValueError(
-                f"{solver} integrates flows that decay, driven through their outputs "
-                f"alone; {flow.name!r} has inertia and oscillates, or is driven "
-                "otherwise. Give it diffrax.Dopri8() or diffrax.Tsit5(), in a solve of "
-                "its own."
+                f"{solver} integrates flows driven through their outputs alone; "
+                f"{flow.name!r} is driven otherwise. Give it diffrax.Dopri8() or "
+                "diffrax.Tsit5(), in a solve of its own."
             )
 
 

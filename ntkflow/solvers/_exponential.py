@@ -63,18 +63,19 @@ class KernelExponential(AbstractCountedSolver):
     by how fast the tangent kernel moves and not by λ_max. Worth its decompositions of
     an N·K by N·K matrix near the lazy limit, where one or two serve a whole run.
 
-    Integrates, forward in time, any coupled flows but the heavy ball, which it refuses.
-    Its stiff order is three, with one bound for all λ, where the solution is smooth
-    (Hochbruck and Ostermann); steps across an initial layer keep that accuracy only
-    for what is linear.
+    Integrates, forward in time, any coupled flows driven through their outputs, the
+    heavy ball too: the oscillations of a fixed kernel are exact in a step of any number
+    of periods. Its stiff order is three, with one bound for all λ, where the solution
+    is smooth (Hochbruck and Ostermann; for modes that decay); steps across an initial
+    layer keep that accuracy only for what is linear.
 
     A step takes four evaluations, the first being kept from the step before, and ten
-    products Jv and Jᵀg at the base; `init` one evaluation and a decomposition of every
-    kernel. A kernel is decomposed again when the last step kept found A wrong, as the
-    stages of a step show for nothing; and when a step is tried that is shorter than the
-    last: the controller then had to shrink it, the only sign of a rejection that
-    survives one. (A last step that is cut short by the end of the run is taken for
-    one.) The kernel at θ₀ under the squared error stays as it is.
+    products Jv and Jᵀg at the base, twenty with inertia; `init` one evaluation and a
+    decomposition of every kernel. A kernel is decomposed again when the last step kept
+    found A wrong, as the stages of a step show for nothing; and when a step is tried
+    that is shorter than the last: the controller then had to shrink it, the only sign
+    of a rejection that survives one. (A last step that is cut short by the end of the
+    run is taken for one.) The kernel at θ₀ under the squared error stays as it is.
 
     A kernel without decomposition (LAPACK gave up) leaves the old one in use, with
     `Code.FACTORIZATION` in the state; the steps are still those of a valid method, and
@@ -156,8 +157,7 @@ class KernelExponential(AbstractCountedSolver):
         """
         term: FlowTerm = unwrapped(terms)
         check_size(term.problem, self.max_size, "KernelExponential")
-        stiff = set(term.feedback(y0))
-        check_flows(term.coupled, stiff, "KernelExponential")
+        check_flows(term.coupled, term.feedback(y0), "KernelExponential")
         f = terms.vf(t0, y0, args)
         last = jnp.zeros_like(terms.contr(t0, t1))
         decomposition, code = start(term, y0)
@@ -208,7 +208,12 @@ class KernelExponential(AbstractCountedSolver):
             self._dense_info(term, y0, h, decomposition, stages),
             KernelState(decomposition, stages.f1, stages.verdict.serves, length, code),
             _result(code),
-            work(4, jacobians=10, kernel_builds=renewals, factorizations=renewals),
+            work(
+                4,
+                jacobians=10 * functions.components,
+                kernel_builds=renewals,
+                factorizations=renewals,
+            ),
         )
 
     def begun(self, state: KernelState) -> Work:
@@ -241,7 +246,7 @@ class KernelExponential(AbstractCountedSolver):
             state: The solver's state.
 
         Returns:
-            In units of 1/time.
+            In units of 1/time; with inertia of 1/time².
         """
         return jnp.max(jnp.stack([*map(jnp.max, state.decomposition.values.values())]))
 

@@ -121,8 +121,9 @@ def _any_wrong(epsilon: dict[str, Scalar], error: Modes, believed: Modes) -> Boo
     return jnp.stack(wrong).any()
 
 
-def _norm(v: Float[Array, " m"]) -> Scalar:
-    return jnp.linalg.norm(v)
+def _norm(v: Float[Array, "c m"]) -> Scalar:
+    # With inertia only velocities are driven: how positions change is no model.
+    return jnp.linalg.norm(v[-1])
 
 
 def _ratio(part: Scalar, whole: Scalar) -> Scalar:

@@ -1,22 +1,24 @@
-"""φ-functions of a step times A = −U W − σ, on vectors of the size of the state.
+"""φ-functions of a step times A = N − U W, on vectors of the size of the state.
 
 With an eigenbasis V of the small matrix W U = VΛVᵀ, function by function,
-φ(hA)v = φ(−hσ)v + UV g(Λ)VᵀWv with g(λ) = (φ(−h(σ + λ)) − φ(−hσ))/λ. At λ = 0 this is
-a derivative: nothing is ever divided by a small eigenvalue, so that a singular kernel
-is as good as any.
+φ(hA)v = φ(hN)v + UV g(Λ)VᵀWv with g(λ) = (φ(hM) − φ(hN))/λ, where M is what A makes of
+a mode: −σ − λ, for N = −σ. At λ = 0 this is a derivative: nothing is ever divided by a
+small eigenvalue, so that a singular kernel is as good as any. With inertia M and N are
+2 by 2 matrices, and U and W are taken component by component, as for positions.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from .._types import Scalar
 from ..flows import Packed
-from ..theory import phi_slopes, phis
 from ._decomposition import Decomposition
 from ._gauss_newton import GaussNewton, Modes
+from ._mode_phis import ModePhis, decay_phis
+from ._oscillator import oscillator_phis
 from ._term import FlowTerm
 
 
@@ -24,7 +26,7 @@ class Split(NamedTuple):
     """A tangent of the state, plain + UV modes; a product with U is put off.
 
     So any number of functions of A is taken at the cost of one product with U in the
-    end. Vectors of N·K numbers are in the eigenbasis.
+    end. Vectors of N·K numbers are in the eigenbasis, one a component of the state.
 
     Attributes:
         plain: A tangent.
@@ -47,7 +49,7 @@ def combine(*terms: tuple[float | int | Scalar, Split]) -> Split:
         Their sum.
     """
 
-    def total(field: int) -> Packed:
+    def total(field: int) -> dict[str, Array]:
         names = terms[0][1][field]
         return {n: jnp.asarray(sum(a * v[field][n] for a, v in terms)) for n in names}
 
@@ -59,19 +61,15 @@ _LAST = 3
 
 
 class Table(NamedTuple):
-    """The φ-functions of hA as numbers, by flow with a stiff part and by index.
+    """The φ-functions of hA as numbers, by flow with a stiff part.
 
     Attributes:
         h: The step.
-        small: φ(−hσ).
-        large: φ(−h(σ + λ)).
-        slopes: Their divided differences.
+        modes: Those of hN and hM, and their divided differences.
     """
 
     h: Scalar
-    small: dict[str, list[Scalar]]
-    large: dict[str, list[Float[Array, " m"]]]
-    slopes: dict[str, list[Float[Array, " m"]]]
+    modes: dict[str, ModePhis]
 
 
 class FunctionsOfA:
@@ -84,13 +82,18 @@ class FunctionsOfA:
 
     def __init__(self, term: FlowTerm, decomposition: Decomposition):
         self._a = GaussNewton(term, decomposition.base)
-        self._shifts = self._a.shifts
+        self._free = self._a.free
         kernels = self._a.kernels
         self._bases = {n: decomposition.vectors[k] for n, k in kernels.items()}
         self._values = {n: decomposition.values[k] for n, k in kernels.items()}
 
+    @property
+    def components(self) -> int:
+        """The most components that a flow's state has: two if one has inertia."""
+        return max(free.components for free in self._free.values())
+
     def split(self, v: Packed) -> Split:
-        """A tangent as it is; costs one product with W.
+        """A tangent as it is; costs one product with W a component.
 
         Args:
             v: A tangent.
@@ -98,11 +101,11 @@ class FunctionsOfA:
         Returns:
             The same, with what W sees of it.
         """
-        modes = {n: jnp.zeros_like(values) for n, values in self._values.items()}
-        return Split(v, modes, self._see(v))
+        seen = self._see(v)
+        return Split(v, {n: jnp.zeros_like(own) for n, own in seen.items()}, seen)
 
     def join(self, v: Split) -> Packed:
-        """A tangent as one vector a flow; costs one product with U.
+        """A tangent as one vector a flow; costs one product with U a component.
 
         Args:
             v: A tangent.
@@ -110,16 +113,18 @@ class FunctionsOfA:
         Returns:
             plain + UV modes.
         """
-        driven = self._a.drive({
-            name: jnp.einsum("ij,j->i", self._bases[name], own, precision="highest")
-            for name, own in v.modes.items()
-        })
-        return {
-            n: own + driven[n] if n in driven else own for n, own in v.plain.items()
+
+        def driven(name: str, mode: Array) -> Array:
+            turned = jnp.einsum("ij,j->i", self._bases[name], mode, precision="highest")
+            return self._a.drive({name: turned})[name]
+
+        return v.plain | {
+            n: v.plain[n] + self._free[n].joined([driven(n, mode) for mode in own])
+            for n, own in v.modes.items()
         }
 
     def remainder(self, f: Packed, start: Split, change: Split) -> Split:
-        """What A leaves of a change of the field; costs one product with W.
+        """What A leaves of a change of the field; costs one product with W a component.
 
         Args:
             f: The field where the state has changed.
@@ -130,18 +135,10 @@ class FunctionsOfA:
             f − start − A change.
         """
         rise = {n: own - start.plain[n] for n, own in f.items()}
-        risen = self._see(rise)
-        shifts = self._shifts
-        plain = {
-            n: own + shifts[n] * change.plain[n] if n in shifts else own
-            for n, own in rise.items()
-        }
-        modes = {n: change.seen[n] + s * change.modes[n] for n, s in shifts.items()}
-        seen = {
-            n: risen[n] + (self._values[n] + s) * change.seen[n]
-            for n, s in shifts.items()
-        }
-        return Split(plain, modes, seen)
+        still = {n: jnp.zeros_like(own) for n, own in change.modes.items()}
+        return combine(
+            (1, Split(rise, still, self._see(rise))), (-1, self.times(change))
+        )
 
     def times(self, v: Split) -> Split:
         """A v; no product with U or W.
@@ -152,13 +149,14 @@ class FunctionsOfA:
         Returns:
             A tangent.
         """
-        shifts = self._shifts
-        plain = {
-            n: -shifts[n] * own if n in shifts else jnp.zeros_like(own)
-            for n, own in v.plain.items()
-        }
-        modes = {n: -v.seen[n] - s * v.modes[n] for n, s in shifts.items()}
-        seen = {n: -(self._values[n] + s) * v.seen[n] for n, s in shifts.items()}
+        plain = {n: jnp.zeros_like(own) for n, own in v.plain.items()}
+        modes, seen = {}, {}
+        for name, free in self._free.items():
+            own = v.seen[name]
+            parts = v.plain[name].reshape(free.components, -1)
+            plain[name] = free.times(parts).reshape(-1)
+            modes[name] = free.times(v.modes[name]) - free.driven(own)
+            seen[name] = free.times(own) - self._values[name][None] * free.driven(own)
         return Split(plain, modes, seen)
 
     def over(self, h: Scalar) -> Table:
@@ -170,20 +168,14 @@ class FunctionsOfA:
         Returns:
             What `phi` takes.
         """
-        small, large, slopes = {}, {}, {}
+        found = {}
         for name, values in self._values.items():
-            shift, drop = self._shifts[name], h * values
-            top = jnp.full_like(drop[:1], -h * shift)
-            # Both arguments at once: fewer operations compile faster.
-            at = phis(_LAST + 1, jnp.concatenate([top, top - drop]))
-            small[name], large[name] = [a[0] for a in at], [a[1:] for a in at]
-            if isinstance(shift, float | int) and shift == 0:
-                slopes[name] = large[name][1:]
+            shift, damping = self._free[name]
+            if damping is None:
+                found[name] = decay_phis(_LAST, h, shift, values)
             else:
-                slopes[name] = phi_slopes(
-                    _LAST, jnp.broadcast_to(top, drop.shape), drop
-                )
-        return Table(h, small, large, slopes)
+                found[name] = oscillator_phis(_LAST, h, damping, shift, values)
+        return Table(h, found)
 
     def phi(self, table: Table, weights: dict[int, float | int], v: Split) -> Split:
         """Σ_k weights[k] φ_k(hA)v; no product with U or W.
@@ -200,21 +192,29 @@ class FunctionsOfA:
             tests/solvers/test_exponential.py::test_functions_of_a_are_those_of_the_dense_matrix
         """
 
-        def total(values: list[Array]) -> Array:
-            return jnp.asarray(sum(w * values[k] for k, w in weights.items()))
+        def total(values: Any, v: Array) -> Array:
+            matrix = jnp.asarray(sum(w * values[k] for k, w in weights.items()))
+            matrix = matrix.reshape(*matrix.shape[:2], -1)
+            return jnp.sum(matrix * v[None], axis=1)
 
         at_zero = sum(w / math.factorial(k) for k, w in weights.items())
-        small = {name: total(values) for name, values in table.small.items()}
-        plain = {n: small.get(n, at_zero) * own for n, own in v.plain.items()}
-        modes = {
-            n: small[n] * own - table.h * total(table.slopes[n]) * v.seen[n]
-            for n, own in v.modes.items()
-        }
-        seen = {n: total(table.large[n]) * own for n, own in v.seen.items()}
+        plain = {n: at_zero * own for n, own in v.plain.items()}
+        modes, seen = {}, {}
+        for name, phi in table.modes.items():
+            own = v.seen[name]
+            parts = v.plain[name].reshape(self._free[name].components, -1)
+            plain[name] = total(phi.small, parts).reshape(-1)
+            driven = table.h * total(phi.slopes, own)
+            modes[name] = total(phi.small, v.modes[name]) - driven
+            seen[name] = total(phi.large, own)
         return Split(plain, modes, seen)
 
     def _see(self, v: Packed) -> Modes:
+        def seen(name: str, component: Array) -> Array:
+            read = self._a.read({name: component})[name]
+            return jnp.einsum("ij,i->j", self._bases[name], read, precision="highest")
+
         return {
-            name: jnp.einsum("ij,i->j", self._bases[name], own, precision="highest")
-            for name, own in self._a.read(v).items()
+            name: jnp.stack([seen(name, own) for own in free.spread(v[name])])
+            for name, free in self._free.items()
         }

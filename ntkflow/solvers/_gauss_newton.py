@@ -1,9 +1,11 @@
 """The stiff part of coupled flows, as products with one matrix of size N·K.
 
-With the curvature of the loss B = SSᵀ a flow's stiff Jacobian is A = −U W − σ, where
-W v = Sᵀ read(v) and U w = c drive(S w), and W U = c SᵀΘS is symmetric, positive
-semidefinite and of size N·K whatever the number of parameters. Functions of A need
-products with U and W and functions of that small matrix alone, never the inverse of Θ.
+With the curvature of the loss B = SSᵀ a flow's stiff Jacobian is A = N − U W, where
+W v = Sᵀ read(v) and U w = c drive(S w), and N is what is left without outputs, −σ or a
+damped oscillator. W U = c SᵀΘS, with inertia of U as if it drove positions, is
+symmetric, positive semidefinite and of size N·K whatever the number of parameters.
+Functions of A need products with U and W and functions of that small matrix alone,
+never the inverse of Θ.
 """
 
 from collections.abc import Collection
@@ -17,10 +19,11 @@ from jaxtyping import Array, Float
 from ..flows import Feedback, Packed
 from ..kernels import kernel_of
 from ..problem import Problem, SquaredError
+from ._free import Free
 from ._term import FlowTerm
 
-Modes = dict[str, Float[Array, " _"]]
-"""One vector of N·K numbers a flow."""
+Modes = dict[str, Float[Array, "*components _"]]
+"""One vector of N·K numbers a flow, or one a component of its state."""
 
 
 class Base(NamedTuple):
@@ -59,9 +62,9 @@ class GaussNewton:
         return {name: loop.kernel for name, loop in self._loops.items()}
 
     @property
-    def shifts(self) -> dict[str, float | int]:
-        """σ of each flow with a stiff part, in units of 1/time."""
-        return {name: loop.shift for name, loop in self._loops.items()}
+    def free(self) -> dict[str, Free]:
+        """N of each flow with a stiff part."""
+        return {n: Free(loop.shift, loop.damping) for n, loop in self._loops.items()}
 
     def cores(
         self, kernels: Collection[str] | None = None
@@ -92,13 +95,14 @@ class GaussNewton:
         """W v.
 
         Args:
-            v: A tangent of the state.
+            v: A tangent of the state, or of some flows' states.
 
         Returns:
             Vectors by flow with a stiff part.
         """
         found = {}
-        for name, loop in self._loops.items():
+        for name in self._loops.keys() & v.keys():
+            loop = self._loops[name]
             read = loop.read(self._unravel[name](v[name]))
             found[name] = self._rooted(loop, read).reshape(-1)
         return found
@@ -107,14 +111,15 @@ class GaussNewton:
         """U w.
 
         Args:
-            w: Vectors by flow with a stiff part.
+            w: Vectors by flow with a stiff part, or by some.
 
         Returns:
             Tangents of the states of the same flows.
         """
         c, found = self._problem.time_scale, {}
-        for name, loop in self._loops.items():
-            g = self._rooted(loop, w[name].reshape(loop.f.shape))
+        for name, own in w.items():
+            loop = self._loops[name]
+            g = self._rooted(loop, own.reshape(loop.f.shape))
             found[name] = c * ravel_pytree(loop.drive(g))[0]
         return found
 

@@ -44,6 +44,12 @@ class KernelImplicit(AbstractCountedSolver):
     depend on what that leaves out, only the error's size does. The state inside a step
     is of order two, and of order three where Gauss–Newton is exact.
 
+    It takes the heavy ball too, at the cost of gradient flow: its systems reduce to
+    those of the position. The method is L-stable, so that no oscillation of a fixed
+    kernel grows in a step of any length, damped or not, and one much faster than the
+    step vanishes. To be followed, oscillations take several steps a period, as with any
+    method; the order under stiffness is claimed for modes that decay.
+
     The kernel at θ₀ is built once for losses of constant curvature.
 
     Attributes:
@@ -55,6 +61,8 @@ class KernelImplicit(AbstractCountedSolver):
         tests/solvers/test_implicit.py::test_classical_order_is_three
     Verified by:
         tests/solvers/test_implicit.py::test_stiff_order_of_forced_decay
+    Verified by:
+        tests/solvers/test_implicit.py::test_undamped_oscillations_never_grow_and_fast_ones_vanish
     """
 
     max_size: int = 10_000
@@ -88,12 +96,13 @@ class KernelImplicit(AbstractCountedSolver):
             The kernel at θ₀, if some flow reads it and the loss leaves it constant.
 
         Raises:
-            ValueError: A matrix would exceed `max_size`, or a flow has inertia.
+            ValueError: A matrix would exceed `max_size`, or a flow is driven otherwise
+                than through its outputs.
         """  # ruff: ignore[docstring-extraneous-exception]
         del t0, t1, args
         flows: FlowTerm = unwrapped(terms)
         check_size(flows.problem, self.max_size, "KernelImplicit")
-        check_flows(flows.coupled, set(flows.feedback(y0)), "KernelImplicit")
+        check_flows(flows.coupled, flows.feedback(y0), "KernelImplicit")
         base = linearize(flows, y0)
         constant = [
             kernel

@@ -1,10 +1,12 @@
 """Solves with I − τA for the blocks A of coupled flows, through their kernels.
 
-For A = −UW − σ the unknown x of (I − τA) x = v is known by its reading w = W x:
+For A = N − UW the unknown x of (I − τA) x = v is known by its reading w = W x:
 
-    ((1 + τσ) I + τ WU) w = W v,    x = (v − τ U w)/(1 + τσ),
+    x = (I − τN)⁻¹ (v − τ U w),    (I + τ W(I − τN)⁻¹U) w = W(I − τN)⁻¹ v,
 
-the identity of Woodbury without an inverse of WU, which may be singular.
+the identity of Woodbury without an inverse of WU, which may be singular. For N = −σ the
+matrix is ((1 + τσ) I + τ WU)/(1 + τσ). With inertia it is (κ I + τ² WU)/κ with
+κ = 1 + τd + τ²σ: one solve, and one product each with U and W, as without.
 """
 
 from typing import Any
@@ -19,7 +21,7 @@ from ._gauss_newton import GaussNewton
 
 
 class Resolvent:
-    """(I − τA)⁻¹, with one Cholesky decomposition for flows of equal kernel and decay.
+    """(I − τA)⁻¹, with one Cholesky decomposition for flows of equal kernel and N.
 
     It lives inside one trace. A matrix that is not positive definite to working
     precision makes every solve NaN.
@@ -42,18 +44,19 @@ class Resolvent:
     ):
         self._blocks = blocks
         self._tau = tau
-        self._scales = {name: 1 + shift * tau for name, shift in blocks.shifts.items()}
+        self._free = blocks.free
+        self._scales = {n: free.determinant(tau) for n, free in self._free.items()}
         self._factors: dict[tuple[str, Any], Any] = {}
         for name, key in self._keys().items():
             if key not in self._factors:
                 core = cores[key[0]]
                 identity = jnp.eye(len(core), dtype=core.dtype)
-                shifted = self._scales[name] * identity + tau * core
+                weight = tau * self._free[name].delay(tau)
+                shifted = self._scales[name] * identity + weight * core
                 self._factors[key] = cho_factor(shifted, lower=True)
 
     def _keys(self) -> dict[str, tuple[str, Any]]:
-        shifts = self._blocks.shifts
-        return {name: (k, shifts[name]) for name, k in self._blocks.kernels.items()}
+        return {name: (k, self._free[name]) for name, k in self._blocks.kernels.items()}
 
     @property
     def factorizations(self) -> int:
@@ -69,11 +72,11 @@ class Resolvent:
         Returns:
             x.
         """
-        read, keys = self._blocks.read(v), self._keys()
+        tau, free, keys = self._tau, self._free, self._keys()
+        read = self._blocks.read({n: free[n].adjugate(tau, v[n]) for n in free})
         w = {name: cho_solve(self._factors[keys[name]], r) for name, r in read.items()}
         driven = self._blocks.drive(w)
-        stiff = {
-            name: (v[name] - self._tau * driven[name]) / self._scales[name]
-            for name in driven
+        left = {n: v[n] - tau * own for n, own in driven.items()}
+        return v | {
+            n: f.adjugate(tau, left[n]) / self._scales[n] for n, f in free.items()
         }
-        return v | stiff

@@ -121,9 +121,8 @@ def test_a_spectrum_that_does_not_settle_is_named_as_the_reason():
     assert np.isfinite(run.dataset.f_train).all()
 
 
-@pytest.mark.parametrize("solver", [Chebyshev(), KernelExponential(), KernelImplicit()])
-def test_the_heavy_ball_is_refused(solver):
-    settings = SETTINGS | {"flows": [Momentum(1.0)], "solver": solver}
+def test_the_heavy_ball_is_refused():
+    settings = SETTINGS | {"flows": [Momentum(1.0)], "solver": Chebyshev()}
     with pytest.raises(ValueError, match=r"diffrax\.Tsit5"):
         simulate(tiny(), TIMES, **settings)
 

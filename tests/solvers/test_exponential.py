@@ -8,8 +8,10 @@ import scipy.linalg
 from jax.flatten_util import ravel_pytree
 
 from ntkflow.flows import (
+    Descent,
     Gradient,
     Linearized,
+    Modified,
     Momentum,
     Quadrature,
     Residual,
@@ -116,7 +118,7 @@ def dense_phi(k, matrix):
     "problem", [tiny(decay=0.7), softmax_problem(), tiny(n=12)], ids=["a", "b", "c"]
 )
 def test_functions_of_a_are_those_of_the_dense_matrix(problem):
-    flows = (*EVERY, Quadrature(Gradient()))
+    flows = (*EVERY, Quadrature(Gradient()), Momentum(0.7))
     term = term_of(problem, flows)
     y = moved(initial(term), 0.1)
     decomposition = quick_jit(lambda y: start(term, y)[0])(y)
@@ -125,12 +127,15 @@ def test_functions_of_a_are_those_of_the_dense_matrix(problem):
 
     def apply(flat):
         v = unravel(flat)
-        driven, shifts = a.drive(a.read(v)), a.shifts
+        driven, free = a.drive(a.read(v)), a.free
         kept = {
-            n: -driven[n] - shifts[n] * own if n in driven else jnp.zeros_like(own)
+            n: -driven[n] - free[n].shift * own if n in driven else jnp.zeros_like(own)
             for n, own in v.items()
         }
-        return ravel_pytree(kept)[0]
+        position, velocity = jnp.split(v["momentum"], 2)
+        force = -free["momentum"].shift * position - 0.7 * velocity
+        own = jnp.concatenate([velocity, force]) - driven["momentum"]
+        return ravel_pytree(kept | {"momentum": own})[0]
 
     matrix = np.asarray(quick_jit(jax.jacfwd(apply))(flat))
     h, weights = jnp.asarray(0.3), {1: 0.5, 2: -1, 3: 4}
@@ -161,6 +166,7 @@ LINEAR = {
     "more outputs than parameters": ({"n": 6}, EVERY),
     "rank deficient": ({"copies": 2}, EVERY),
     "decay": ({"decay": 0.3, "copies": 2}, (EVERY[0], EVERY[2], EVERY[3])),
+    "heavy ball": ({"decay": 0.3, "copies": 2}, (Momentum(0.2),)),
     "decay to the start": (
         {"decay": Decay(2.0, towards="initial")},
         (EVERY[0], EVERY[2], EVERY[3]),
@@ -203,11 +209,12 @@ NONLINEAR = {
     "decay": (tiny(time_scale=0.3, decay=0.5), (*EVERY, Quadrature(Gradient()))),
     "cross-entropy": (softmax_problem(), EVERY),
 }
+BALL = {"heavy ball": (tiny(time_scale=0.3, decay=0.5), (Momentum(0.4),))}
 
 
-@pytest.mark.parametrize("case", NONLINEAR)
+@pytest.mark.parametrize("case", NONLINEAR | BALL)
 def test_classical_order_is_four_whatever_the_base(case):
-    problem, flows = NONLINEAR[case]
+    problem, flows = (NONLINEAR | BALL)[case]
     term = term_of(problem, flows)
     y0 = initial(term)
     end = 1.0
@@ -497,9 +504,9 @@ def test_flow_that_blows_up_is_no_failure_of_the_decomposition():
 
 def test_what_cannot_be_integrated_is_refused():
     method = KernelExponential()
-    term = term_of(tiny(), [Momentum(0.7)])
+    term = term_of(tiny(), [Modified(Descent(0.01))])
     y0 = initial(term)
-    with pytest.raises(ValueError, match=r"has inertia and oscillates.*Dopri8"):
+    with pytest.raises(ValueError, match=r"'modified' is driven otherwise.*Dopri8"):
         method.init(term, 0.0, 0.1, y0, None)
     term = term_of(tiny())
     small = KernelExponential(max_size=11)

@@ -11,8 +11,10 @@ import scipy.linalg
 
 from ntkflow.flows import (
     Coupled,
+    Descent,
     Gradient,
     Linearized,
+    Modified,
     Momentum,
     Quadrature,
     Residual,
@@ -29,6 +31,7 @@ from tests.solvers.quick import quick_jit
 from ..simulate.problems import dense_kernel, tiny
 from ..tolerances import roundoff
 from .fields import Following, Unrelated
+from .flows import affine_solution, linear
 
 ALL = (
     Gradient(),
@@ -151,15 +154,26 @@ def test_conditions_of_order_three_hold_for_any_matrix(weights, order):
 def test_method_is_stiffly_accurate_and_l_stable():
     both = ALPHA + GAMMA
     np.testing.assert_allclose(both[3], WEIGHTS, atol=1e-15)
-
-    def growth(weights, z):
-        return 1 + z * weights @ np.linalg.solve(np.eye(4) - z * both, ONES)
-
     assert abs(1 - WEIGHTS @ np.linalg.solve(both, ONES)) <= 1e-14
     assert abs(1 - EMBEDDED @ np.linalg.solve(both, ONES)) < 0.5
     for size in np.logspace(-3, 6, 200):
         for angle in (0.5j, 0.75j, 1j):
-            assert abs(growth(WEIGHTS, size * np.exp(np.pi * angle))) <= 1 + 1e-13
+            assert abs(growth(size * np.exp(np.pi * angle))) <= 1 + 1e-13
+
+
+def growth(z):
+    """R(z), by which a step multiplies a mode of rate z/h."""
+    both = ALPHA + GAMMA
+    return 1 + z * WEIGHTS @ np.linalg.solve(np.eye(4) - z * both, ONES)
+
+
+def test_undamped_oscillations_never_grow_and_fast_ones_vanish():
+    # What L-stability is for the heavy ball, whose modes reach the imaginary axis.
+    y = np.concatenate([np.linspace(0.0, 20.0, 2001), np.logspace(1.3, 8, 200)])
+    amplitudes = np.array([abs(growth(1j * value)) for value in y])
+    assert amplitudes.max() <= 1 + 1e-13
+    # The largest power of 1/y at infinity: R falls as 1/z.
+    assert amplitudes[-1] <= 10 / y[-1]
 
 
 def test_dense_weights_hold_their_order_for_any_matrix():
@@ -177,7 +191,7 @@ def test_dense_weights_hold_their_order_for_any_matrix():
 
 @pytest.mark.parametrize("n", [4, 30], ids=["regular", "more outputs than parameters"])
 def test_resolvent_solves_with_the_dense_matrix(n):
-    term, y0 = start(*ALL, problem=labelled(n, decay=0.3))
+    term, y0 = start(*ALL, Momentum(0.4), problem=labelled(n, decay=0.3))
     tau = 0.7
 
     @quick_jit
@@ -194,6 +208,9 @@ def test_resolvent_solves_with_the_dense_matrix(n):
         matrix = np.eye(own.size)
         if name in uw:
             matrix = matrix * (1 + tau * shifts.get(name, 0.0)) + tau * uw[name]
+        if name == "momentum":
+            oscillator = np.array([[0.0, 1.0], [-0.3, -0.4]])
+            matrix -= tau * np.kron(oscillator, np.eye(own.size // 2))
         expected = np.linalg.solve(matrix, own)
         # A solve loses at most its condition number, here below 1e4.
         np.testing.assert_allclose(x[name], expected, atol=1e-10 * np.abs(own).max())
@@ -216,7 +233,7 @@ def labelled(n=6, **options):
 def test_classical_order_is_three():
     # Exact blocks: the frozen kernel's, of a loss that is not quadratic. Gauss–Newton
     # blocks: the gradient flow's and, without its slope in θ, the evolving kernel's.
-    flows = (Gradient(), Residual("evolving"), Residual("frozen"))
+    flows = (Gradient(), Residual("evolving"), Residual("frozen"), Momentum(0.5))
     term, y0 = start(*flows, problem=labelled(decay=0.1))
     assert_order_three(term, y0, 2.0)
 
@@ -250,6 +267,13 @@ def test_linear_model_is_approached_with_order_three():
     assert len(errors[0]) == 2
     orders = np.log(np.divide(*errors)) / np.log(3)
     np.testing.assert_allclose(orders, 3, atol=0.2)
+
+
+def test_linear_heavy_ball_with_decay_is_approached_with_order_three():
+    term, y0 = start(Momentum(0.5), problem=linear(decay=0.3, copies=2))
+    exact = affine_solution(term, y0)(2.0)
+    order = slope(term, y0, 2.0, (40, 120), exact)["momentum"]
+    assert abs(order - 3) <= 0.2
 
 
 def test_stiff_order_of_forced_decay():
@@ -296,18 +320,19 @@ def test_dense_output_stays_bounded_inside_a_stiff_step():
 def test_coupled_flows_step_as_they_do_alone():
     problem = labelled(decay=0.2)
     h = jnp.asarray(0.5)
-    together = one_step(*start(*ALL, problem=problem), h)
+    together = one_step(*start(*ALL, Momentum(2.0), problem=problem), h)
     alone = {}
-    for flows in [(ALL[0],), (ALL[2],), (ALL[3],)]:
-        alone |= one_step(*start(*flows, problem=problem), h).y1
-    assert set(alone) == {"gradient", "residual_frozen", "linearized"}
+    for flow in (ALL[0], ALL[2], ALL[3], Momentum(2.0)):
+        alone |= one_step(*start(flow, problem=problem), h).y1
+    assert set(alone) == {"gradient", "residual_frozen", "linearized", "momentum"}
     for name, own in alone.items():
         scale = np.abs(own).max()
         np.testing.assert_allclose(together.y1[name], own, atol=1e-12 * scale)
-    # Five flows, four loops: two along θ and two at θ₀. Decay does not act on the
-    # outputs of the evolving kernel, so that its system is one of its own.
+    # Six flows, five loops: two along θ, two at θ₀ and one along the heavy ball. Decay
+    # does not act on the outputs of the evolving kernel, so that its system is one of
+    # its own.
     work = [int(count) for count in together.work]
-    assert work == [4, 0, 32, 2, 3, 0]
+    assert work == [4, 0, 40, 3, 4, 0]
 
 
 def test_constant_kernel_is_built_once():
@@ -366,9 +391,9 @@ def test_failed_decomposition_asks_for_a_shorter_step():
     assert np.all(np.isinf(step.y_error["gradient"]))
 
 
-def test_heavy_ball_is_refused():
-    term, y0 = start(Momentum())
-    with pytest.raises(ValueError, match=r"'momentum'.*Tsit5"):
+def test_flow_that_outputs_alone_do_not_drive_is_refused():
+    term, y0 = start(Modified(Descent(0.01)))
+    with pytest.raises(ValueError, match=r"'modified' is driven otherwise.*Tsit5"):
         one_step(term, y0, jnp.asarray(0.1))
 
 
