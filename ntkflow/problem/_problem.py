@@ -40,6 +40,7 @@ class Problem(eqx.Module):
         time_scale: c, the factor of the flow.
         reduction: `"sum"`, or `"mean"`, which divides c by the number of examples.
         classes: Whether the targets name classes: labels, or rows of one code.
+        n_outputs: Number of outputs K.
 
     Source: Jacot, Gabriel & Hongler (2018), section 4; Chizat, Oyallon & Bach (2019),
     eq. 2, for c = 1/α².
@@ -58,6 +59,7 @@ class Problem(eqx.Module):
     time_scale: float
     reduction: str = eqx.field(static=True)
     classes: bool = eqx.field(static=True)
+    n_outputs: int = eqx.field(static=True)
 
     def __init__(
         self,
@@ -113,11 +115,11 @@ class Problem(eqx.Module):
         if not time_scale > 0:
             raise ValueError(f"time_scale must be positive, got {time_scale}.")
         self.time_scale = float(time_scale)
+        _check_pair(self.x, self.y, "x", "y")
+        self.n_outputs = _check_output(self.model, self.x)
 
     def __check_init__(self):
-        _check_pair(self.x, self.y, "x", "y")
-        n_outputs = _check_output(self.model, self.x)
-        self.loss.check_targets(np.asarray(self.y), n_outputs)
+        self.loss.check_targets(np.asarray(self.y), self.n_outputs)
         if self.x_test is not None and self.y_test is not None:
             _check_pair(self.x_test, self.y_test, "x_test", "y_test")
             if self.x_test.shape[1:] != self.x.shape[1:]:
@@ -125,7 +127,7 @@ class Problem(eqx.Module):
                     f"One test input has shape {list(self.x_test.shape[1:])}, one "
                     f"training input {list(self.x.shape[1:])}: they must agree."
                 )
-            self.loss.check_targets(np.asarray(self.y_test), n_outputs)
+            self.loss.check_targets(np.asarray(self.y_test), self.n_outputs)
 
     @property
     def model(self) -> Any:
@@ -143,11 +145,6 @@ class Problem(eqx.Module):
     def n_examples(self) -> int:
         """Number of training examples N."""
         return len(self.x)
-
-    @property
-    def n_outputs(self) -> int:
-        """Number of outputs K."""
-        return eqx.filter_eval_shape(self.model, self.x[0]).shape[0]
 
     @property
     def n_params(self) -> int:

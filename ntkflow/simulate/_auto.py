@@ -29,7 +29,7 @@ _FIRST = 8
 _BETTER = 0.6
 """A forecast below this share of that of the solver in use makes it give way."""
 
-_CHEAP_TRIAL = 0.35
+_CHEAP_TRIAL = 0.3
 """Share of the work ahead that a lazy run's may have for it to be hoped for."""
 
 _WORTH = 2e9
@@ -105,7 +105,7 @@ class Log:
             seen: What was seen at it.
         """
         self.t, self.kept, self.done = seen.t, seen.kept, list(seen.work)
-        self.due = seen.steps + max(_FIRST, (seen.steps - self.since) // 2)
+        self.due = seen.steps + max(_FIRST, seen.steps - self.since)
 
     def hand_over(self, name: str, seen: Seen) -> None:
         """Notes that another solver takes over.

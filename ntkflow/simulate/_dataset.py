@@ -1,5 +1,6 @@
 """Records to a dataset: named dimensions, units, and every setting that made them."""
 
+import functools
 import importlib.metadata
 import platform
 import subprocess
@@ -68,8 +69,9 @@ def describe(
     }
 
 
-def environment() -> dict[str, str]:
-    """Versions and machine, for the record of a run.
+@functools.cache
+def environment() -> Mapping[str, str]:
+    """Versions and machine, for the record of a run; asked once, the git of it is slow.
 
     Returns:
         Names to versions.

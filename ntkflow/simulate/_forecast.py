@@ -62,7 +62,7 @@ _ROCK4 = 11.0
 _REACH = 3.3
 """hρ at which steps of the explicit method settle."""
 
-_CHOLESKY, _EIGEN = 0.6, 4.5
+_CHOLESKY, _EIGEN = 0.85, 6.2
 """Operations over (N·K)³, at the speed a gradient's have: LAPACK on a CPU."""
 
 _DISPATCH = 1e6

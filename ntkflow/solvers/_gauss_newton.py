@@ -101,8 +101,9 @@ class GaussNewton:
             Vectors by flow with a stiff part.
         """
         found = {}
-        for name in self._loops.keys() & v.keys():
-            loop = self._loops[name]
+        for name, loop in self._loops.items():
+            if name not in v:
+                continue
             read = loop.read(self._unravel[name](v[name]))
             found[name] = self._rooted(loop, read).reshape(-1)
         return found
