@@ -29,7 +29,7 @@ _FIRST = 8
 _BETTER = 0.6
 """A forecast below this share of that of the solver in use makes it give way."""
 
-_CHEAP_TRIAL = 0.3
+_CHEAP_TRIAL = 0.33
 """Share of the work ahead that a lazy run's may have for it to be hoped for."""
 
 _WORTH = 2e9

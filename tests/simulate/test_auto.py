@@ -42,11 +42,13 @@ PLAN = {
 SETTINGS = {"flows": [Gradient()], "measures": (), "progress": False, "rtol": 1e-3}
 
 
-def choose(stiffness, rtol, prices, log=None, *, t=1e-3, kept=8):
-    """The choice after eight explicit steps of a run to t = 1."""
-    log = Log() if log is None else log
+def choose(stiffness, rtol, prices):
+    """The choice after eight explicit steps of a run to t = 1, as far as they get."""
+    log = Log()
     auto = Auto(ALL, 1.0, rtol, quadratic=True)
-    seen = Seen(t, 8, kept, stiffness, (48.0, 0.0, 0.0, 0.0, 0.0, 0.0))
+    seen = Seen(
+        min(20 / stiffness, 0.5), 8, 8, stiffness, (48.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    )
     auto.note(log, seen)
     return auto.choose(log, seen, prices)
 
