@@ -2,9 +2,10 @@
 
 Away from stability limits a solver that is true to its tolerance takes about as many
 steps for every e-fold of training time, since what a gradient flow does happens on a
-logarithmic scale of time; late in training somewhat fewer. What a step costs depends on the solver: an explicit one is
-held to steps of a few 1/ρ, Chebyshev needs √(hρ) stages, a kernel-space solver a kernel
-and a decomposition. Work is counted in evaluations of the vector field.
+logarithmic scale of time; late in training somewhat fewer. What a step costs depends on
+the solver: an explicit one is held to steps of a few 1/ρ, Chebyshev needs √(hρ) stages,
+a kernel-space solver a kernel and a decomposition. Work is counted in evaluations of
+the vector field.
 """
 
 from typing import NamedTuple
@@ -60,8 +61,7 @@ _ROCK4 = 11.0
 """Evaluations for every e-fold at rtol 1e-3, over √(ρt)."""
 
 _LATE, _FADES = 1e4, 0.3
-"""From ρt = 1e4 on accuracy asks for ever fewer steps, as (ρt)^(−0.3): what is left to
-happen is ever slower and smaller."""
+"""ρt from which on accuracy asks for fewer steps, as (ρt)^(−0.3); measured likewise."""
 
 _REACH = 3.3
 """hρ at which steps of the explicit method settle."""
