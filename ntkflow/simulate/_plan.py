@@ -136,10 +136,21 @@ def plan_solves(
     Returns:
         The solves; the one that measures read comes last, so that the others' outputs
         are at hand.
+
+    Raises:
+        ValueError: If a solver is unknown or does not suit a flow, or the steps of
+            discrete training are asked to be others.
     """
     planned = []
     first = Coupled(tuple(flows)).parameter_flows
-    for chosen, members in _groups(flows, solver):
+    groups = _groups(flows, solver)
+    stepped = controller is not None or dt0 is not None
+    if stepped and all(isinstance(chosen, Descent) for chosen, _ in groups):
+        raise ValueError(
+            "Descent makes one update a step, as long as its learning rate says: leave "
+            "out controller and dt0."
+        )
+    for chosen, members in groups:
         coupled = Coupled(tuple(members))
         measured = bool(first) and first[0].name in coupled.names
         methods = {"": chosen}

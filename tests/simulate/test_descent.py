@@ -328,6 +328,7 @@ def test_what_is_no_descent_is_refused(options, message):
             "DriftAbove is located between",
         ),
         ([Descent(ETA), Descent(0.1)], {}, "'descent' is given twice"),
+        ([Descent(ETA)], {"dt0": 0.1}, "leave out controller and dt0"),
     ],
 )
 def test_descents_that_cannot_be_run_are_refused(flows, options, message):
