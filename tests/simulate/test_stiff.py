@@ -158,15 +158,41 @@ def test_saturating_cross_entropy_is_right():
         assert (error <= 3 * rtol * size).all(), (rtol, error / size)
 
 
-@pytest.mark.slow
-def test_wide_lazy_network_takes_ten_steps_and_two_decompositions():
+def digits_problem(width):
     data = digits(
         n_train=100, n_test=100, seed=0, targets="centered", dtype=jnp.float64
     )
-    network = MLP(64, 10, width=512, depth=2, key=jax.random.key(0))
-    model = Scaled(network, alpha=10.0)
+    return Problem(
+        MLP(64, 10, width=width, depth=2, key=jax.random.key(0)),
+        data.x_train,
+        data.y_train,
+        x_test=data.x_test,
+        y_test=data.y_test,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["Tsit5", "Dopri5"])
+def test_loose_tolerances_hold_at_the_limit_of_stability(name):
+    problem, times = digits_problem(64), log_times(0.632, 632.0, 10)
+    settings = SETTINGS | {"rtol": 1e-2, "atol": 1e-4}
+    run = simulate(problem, times, solver=getattr(dfx, name)(), **settings)
+    settings = SETTINGS | {"rtol": 1e-4, "atol": 1e-6}
+    exact = simulate(problem, times, solver=Chebyshev(), **settings)
+    wrong = np.asarray(run.dataset.f_train[0] - exact.dataset.f_train[0])
+    error = np.sqrt(np.mean(wrong**2, axis=(1, 2))).max()
+    assert error < 3e-2 * np.sqrt(np.mean(np.asarray(problem.y) ** 2))
+
+
+@pytest.mark.slow
+def test_wide_lazy_network_takes_ten_steps_and_two_decompositions():
+    base = digits_problem(512)
     problem = Problem(
-        model, data.x_train, data.y_train, x_test=data.x_test, y_test=data.y_test
+        Scaled(base.model, alpha=10.0),
+        base.x,
+        base.y,
+        x_test=base.x_test,
+        y_test=base.y_test,
     )
     runs = [
         simulate(problem, [60.0], solver=solver, rtol=rtol, **SETTINGS)
