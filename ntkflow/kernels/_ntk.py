@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import Array, Float, PyTree, Shaped
 
+from ntkflow._types import Params
 from ntkflow.kernels._choose import check_method
 from ntkflow.kernels._compute import compute_kernels
 from ntkflow.kernels._example import Example
@@ -64,6 +66,8 @@ def ntk(
         ValueError: A name is unknown, `x1` and `x2` do not hold the same kind of
             examples, no leaf is trained, the model fails on one example, its outputs
             are not real of shape [K], or `max_bytes` does not suffice for one pair.
+        equinox.EquinoxRuntimeError: The model itself failed, such as a solve in depth;
+            a `NeuralODE` names the example.
 
     Source: Jacot, Gabriel & Hongler (2018), section 4.
 
@@ -83,11 +87,25 @@ def ntk(
         "by_leaf": by_leaf,
     }
     example = Example(static, apply)
-    if mesh is None:
-        kernels = compute_kernels(example, params, first, second, **settings)
-    else:
-        kernels = compute_sharded(example, params, first, second, mesh, **settings)
+    try:
+        if mesh is None:
+            kernels = compute_kernels(example, params, first, second, **settings)
+        else:
+            kernels = compute_sharded(example, params, first, second, mesh, **settings)
+    except eqx.EquinoxRuntimeError:
+        # Examples are numbered within their tile there, and here as they were given.
+        for x in (first, second):
+            if x is not None:
+                _evaluate(example, params, x)
+        raise
     if not by_leaf:
         return kernels[0]
     names = [name for name, _ in named_leaves(params)]
     return dict(zip(names, kernels, strict=True))
+
+
+@eqx.filter_jit
+def _evaluate(
+    example: Example, params: Params, x: Shaped[Array, "N ..."]
+) -> Float[Array, "N K"]:
+    return jax.vmap(lambda xi: example(params, xi))(x)

@@ -1,0 +1,100 @@
+"""Kernels and outputs of differential equations against their closed forms."""
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import ntkflow as nf
+from ntkflow import models
+
+from ..compilation import QUICK
+from ..kernels import quick
+from . import closed_forms
+
+TIGHT = 1e-12
+
+
+def distance(actual, expected):
+    return np.linalg.norm(actual - expected) / np.linalg.norm(expected)
+
+
+def network(name, dtype=jnp.float64, **settings):
+    return models.NeuralODE(
+        closed_forms.field(name, dtype),
+        readout=closed_forms.Readout(),
+        depth=models.Depth(closed_forms.T, **settings),
+    )
+
+
+def test_kernel_is_the_closed_form():
+    def both(params, number, x):
+        model = eqx.tree_at(
+            lambda m: (m.field.params, m.field.number), start, (params, number)
+        )
+        return nf.ntk(model, x), jax.vmap(model)(x)
+
+    start = network("linear", solver=diffrax.Dopri8(), rtol=TIGHT, atol=TIGHT)
+    both = jax.jit(both, compiler_options=QUICK)
+    for name in closed_forms.PARAMS:
+        field, x = closed_forms.field(name), closed_forms.examples(name)
+        kernel, f = both(field.params, field.number, jnp.asarray(x))
+        expected = closed_forms.kernel(name)
+        flow = np.array([[closed_forms.solution(name, xi)] for xi in x])
+        assert distance(kernel, expected) <= 1e-10, name
+        assert distance(f, flow) <= 1e-10, name
+
+
+class LogDensity(eqx.Module):
+    theta: jax.Array
+
+    def __call__(self, t, z):
+        return self.theta * z
+
+
+def test_density_has_the_closed_form():
+    """v = θz, data to base: log p = log N(xe^{θT}) + dθT; its slope T(d − |z_T|²)."""
+    theta, t1 = 0.4, closed_forms.T
+    x = jnp.asarray(closed_forms.PLANE)
+    depth = models.Depth(t1, rtol=TIGHT, atol=TIGHT)
+    model = models.CNF(LogDensity(jnp.asarray(theta)), 2, depth=depth)
+    end = np.sum(np.asarray(x) ** 2, axis=1) * np.exp(2 * theta * t1)
+    slope = t1 * (2 - end)
+
+    def both(theta):
+        flow = eqx.tree_at(lambda m: m.field.theta, model, theta)
+        return nf.ntk(flow, x), jax.vmap(flow)(x)
+
+    kernel, f = jax.jit(both, compiler_options=QUICK)(model.field.theta)
+    expected = -0.5 * end - np.log(2 * np.pi) + 2 * theta * t1
+    assert distance(f[:, 0], expected) <= 1e-10
+    assert distance(kernel, np.outer(slope, slope)) <= 1e-10
+
+
+def test_reverse_is_forward_on_the_same_steps():
+    """A tolerance of 1e-5: kernels of other steps would differ by far more."""
+    x = jnp.asarray(closed_forms.PLANE)
+
+    def kernel(adjoint):
+        return quick.ntk(network("linear", rtol=1e-5, atol=1e-5, adjoint=adjoint), x)
+
+    reverse = kernel(diffrax.RecursiveCheckpointAdjoint())
+    assert distance(kernel(diffrax.ForwardMode()), reverse) <= 1e-12
+    assert distance(closed_forms.kernel("linear"), reverse) >= 1e-7
+
+
+@pytest.mark.slow
+def test_every_adjoint_gives_the_closed_form():
+    x = jnp.asarray(closed_forms.PLANE)
+    back = diffrax.PIDController(rtol=TIGHT, atol=TIGHT)
+    for adjoint in (
+        diffrax.DirectAdjoint(),
+        diffrax.BacksolveAdjoint(solver=diffrax.Tsit5(), stepsize_controller=back),
+    ):
+        model = network(
+            "linear", rtol=TIGHT, atol=TIGHT, adjoint=adjoint, max_steps=512
+        )
+        kernel = quick.ntk(model, x, method="contraction")
+        assert distance(kernel, closed_forms.kernel("linear")) <= 1e-10
