@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PyTree, Shaped
 from ntkflow._types import Params
 from ntkflow.kernels._choose import check_method
 from ntkflow.kernels._compute import compute_kernels
+from ntkflow.kernels._error_estimate import warn_if_loose
 from ntkflow.kernels._example import Example
 from ntkflow.kernels._inputs import check_bound, check_mesh, check_pair
 from ntkflow.kernels._layouts import find_layout
@@ -79,6 +80,7 @@ def ntk(
     check_mesh(mesh)
     bound = check_bound(max_bytes)
     first, second = check_pair(x1, x2)
+    warn_if_loose(model)
     params, static = partition(model, trainable)
     settings: dict[str, Any] = {
         "outputs": outputs,

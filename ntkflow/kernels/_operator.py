@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, PyTree, Shaped
 
 from ntkflow._types import Params
 from ntkflow.kernels._compute import compute_kernels
+from ntkflow.kernels._error_estimate import warn_if_loose
 from ntkflow.kernels._example import Example, trace
 from ntkflow.kernels._inputs import check_bound, check_examples, check_mesh
 from ntkflow.kernels._memory import default_max_bytes
@@ -79,6 +80,7 @@ class NTKOperator(lx.AbstractLinearOperator):
         """
         check_mesh(mesh)
         self.x = check_examples("x", x)
+        warn_if_loose(model)
         self.params, static = partition(model, trainable)
         self.example = Example(static, apply)
         traced = trace(self.example, self.params, self.x)

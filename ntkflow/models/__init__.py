@@ -21,7 +21,7 @@ from ._cnf import CNF as CNF
 from ._cnn import CNN as CNN
 from ._conv import Conv as Conv
 from ._dense import Dense as Dense
-from ._depth import Depth as Depth
+from ._depth import LOOSE as LOOSE, Depth as Depth
 from ._fields import ConvField as ConvField, MLPField as MLPField
 from ._frozen import (
     Frozen as Frozen,
@@ -34,4 +34,5 @@ from ._mlp import MLP as MLP
 from ._neural_ode import NeuralODE as NeuralODE
 from ._residual import ResidualMLP as ResidualMLP
 from ._time_scale import time_scale as time_scale
+from ._tolerances import loosest as loosest, tightened as tightened
 from ._wrappers import Antisymmetric as Antisymmetric, Scaled as Scaled
