@@ -60,7 +60,7 @@ def depth_kernel(
         (the gradient in L²).
     Verified by: tests/flows/test_depth_kernels.py::test_two_forms_of_l2_agree,
         tests/flows/test_depth_kernels.py::test_pieces_approach_l2_at_second_order,
-        tests/flows/test_depth_kernels.py::test_tied_is_the_one_function_of_a_basis
+        tests/flows/test_depth_kernels.py::test_kernel_in_a_basis_is_the_double_integral
     """
     _check(model)
     if not isinstance(nodes, int) or nodes < 1:

@@ -66,7 +66,8 @@ def ntk(
     Raises:
         ValueError: A name is unknown, `x1` and `x2` do not hold the same kind of
             examples, no leaf is trained, the model fails on one example, its outputs
-            are not real of shape [K], or `max_bytes` does not suffice for one pair.
+            are not real of shape [K], it closes over parameters where their derivative
+            is lost, or `max_bytes` does not suffice for one pair.
         equinox.EquinoxRuntimeError: The model itself failed, such as a solve in depth;
             a `NeuralODE` names the example.
 
@@ -74,7 +75,7 @@ def ntk(
 
     Verified by: tests/kernels/test_ntk.py::test_methods_match_a_loop_over_everything,
         tests/kernels/test_sharded.py::test_eight_devices_give_the_kernel_of_one
-    """  # ruff: ignore[docstring-extraneous-exception]
+    """
     find_layout(outputs)
     check_method(method)
     check_mesh(mesh)
@@ -100,6 +101,16 @@ def ntk(
             if x is not None:
                 _evaluate(example, params, x)
         raise
+    except Exception as error:
+        if type(error).__name__ != "CustomVJPException":  # it is private to JAX
+            raise
+        raise ValueError(
+            "The model closes over its parameters where a custom reverse rule cannot "
+            "see them. A differential equation solved with diffrax.BacksolveAdjoint() "
+            "takes them through `args`: diffeqsolve(ODETerm(lambda t, z, field: "
+            "field(t, z)), ..., args=self.field); or use "
+            "diffrax.RecursiveCheckpointAdjoint()."
+        ) from error
     if not by_leaf:
         return kernels[0]
     names = [name for name, _ in named_leaves(params)]

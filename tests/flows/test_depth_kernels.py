@@ -30,25 +30,10 @@ def test_two_forms_of_l2_agree(form):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pieces", [1, 3])
-def test_tied_is_the_one_function_of_a_basis(pieces):
-    model = affine.network(**TIGHT)
-    basis = models.PiecewiseConstant(pieces, affine.T)
-    if pieces == 1:
-
-        def basis(t):
-            return jnp.ones((1,), t.dtype)
-
-    found = compute(flows.depth_kernel, model, basis=basis, nodes=6)
-    if pieces == 1:  # of θ itself: the indicator of all of depth, not over its root
-        rows = [affine.jacobian(model, jnp.asarray(x)) for x in affine.X]
-        jac = np.stack([
-            np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(row)])
-            for row in rows
-        ])
-        expected = jac @ jac.T
-    else:
-        expected = affine.basis_kernel(model, pieces)
+def test_kernel_in_a_basis_is_the_double_integral():
+    model, basis = affine.network(**TIGHT), models.PiecewiseConstant(3, affine.T)
+    found = compute(flows.depth_kernel, model, basis=basis, nodes=5)
+    expected = affine.basis_kernel(model, 3)
     np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 

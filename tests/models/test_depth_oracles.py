@@ -5,13 +5,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 import ntkflow as nf
 from ntkflow import models
 
 from ..compilation import QUICK
-from ..kernels import quick
 from . import closed_forms
 
 TIGHT = 1e-12
@@ -71,30 +69,3 @@ def test_density_has_the_closed_form():
     expected = -0.5 * end - np.log(2 * np.pi) + 2 * theta * t1
     assert distance(f[:, 0], expected) <= 1e-10
     assert distance(kernel, np.outer(slope, slope)) <= 1e-10
-
-
-def test_reverse_is_forward_on_the_same_steps():
-    """A tolerance of 1e-5: kernels of other steps would differ by far more."""
-    x = jnp.asarray(closed_forms.PLANE)
-
-    def kernel(adjoint):
-        return quick.ntk(network("linear", rtol=1e-5, atol=1e-5, adjoint=adjoint), x)
-
-    reverse = kernel(diffrax.RecursiveCheckpointAdjoint())
-    assert distance(kernel(diffrax.ForwardMode()), reverse) <= 1e-12
-    assert distance(closed_forms.kernel("linear"), reverse) >= 1e-7
-
-
-@pytest.mark.slow
-def test_every_adjoint_gives_the_closed_form():
-    x = jnp.asarray(closed_forms.PLANE)
-    back = diffrax.PIDController(rtol=TIGHT, atol=TIGHT)
-    for adjoint in (
-        diffrax.DirectAdjoint(),
-        diffrax.BacksolveAdjoint(solver=diffrax.Tsit5(), stepsize_controller=back),
-    ):
-        model = network(
-            "linear", rtol=TIGHT, atol=TIGHT, adjoint=adjoint, max_steps=512
-        )
-        kernel = quick.ntk(model, x, method="contraction")
-        assert distance(kernel, closed_forms.kernel("linear")) <= 1e-10
