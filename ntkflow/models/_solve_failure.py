@@ -70,12 +70,20 @@ def refuse_failure(solution: diffrax.Solution, max_steps: int | None) -> Any:
     failed = jnp.logical_not(diffrax.is_okay(solution.result))
     code = jnp.where(exhausted, _MAX_STEPS, jnp.where(failed, _OTHER, 0))
     code = jax.lax.stop_gradient(code)
-    good = _checked(max_steps)(code) == 0
+    good = checked(max_steps)(code) == 0
     return jtu.tree_map(lambda y: jnp.where(good, y, jnp.nan), solution.ys)
 
 
-def _checked(max_steps: int | None) -> Any:
-    """The code unchanged, once an error was raised of one that tells of a failure."""
+def checked(max_steps: int | None) -> Any:
+    """A function of a solve's code that raises an error if it tells of a failure.
+
+    Args:
+        max_steps: The bound of the solve, for the error.
+
+    Returns:
+        The code 0, 1 for too many steps or 2 for another failure -> the same; under
+        `vmap` the error has the number of the first example that failed.
+    """
 
     @jax.custom_batching.custom_vmap
     def check(code: Int[Array, ""]) -> Int[Array, ""]:

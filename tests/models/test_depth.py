@@ -10,6 +10,7 @@ import pytest
 
 import ntkflow as nf
 from ntkflow import models
+from ntkflow.models._solve_failure import checked
 
 from ..kernels import quick
 from . import euler
@@ -39,12 +40,24 @@ def test_failed_example_of_a_batch_is_named():
         eqx.filter_jit(lambda m, x: jax.vmap(m)(x))(model, BATCH)
 
 
-@pytest.mark.slow
+class Failing(eqx.Module):
+    """Fails where a solve of examples above 1 would."""
+
+    weight: jax.Array
+
+    def __call__(self, x):
+        bound = jax.lax.stop_gradient(jnp.where(x[0] > 1, 1, 0))
+        good = checked(16)(bound) == 0
+        return jnp.where(good, self.weight * x, jnp.nan)
+
+
 def test_kernel_names_the_failed_example_also_in_tiles_of_one():
-    model = wave(solver=diffrax.Heun(), max_steps=16, rtol=1e-6, atol=1e-6)
+    model = Failing(jnp.ones(()))
     least = nf.kernels.plan(model, BATCH).estimates["contraction"].least
     with pytest.raises(eqx.EquinoxRuntimeError, match="example 2, of 4"):
         nf.ntk(model, BATCH, max_bytes=least, method="contraction")
+    with pytest.raises(eqx.EquinoxRuntimeError, match="example 1, of 3"):
+        nf.ntk(model, BATCH[:2], BATCH[1:], max_bytes=least, method="contraction")
 
 
 @pytest.mark.slow

@@ -5,11 +5,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import ntkflow as nf
 from ntkflow import models
 
 from ..compilation import QUICK
+from ..kernels import quick
 from . import closed_forms
 
 TIGHT = 1e-12
@@ -52,6 +54,7 @@ class LogDensity(eqx.Module):
         return self.theta * z
 
 
+@pytest.mark.slow
 def test_density_has_the_closed_form():
     """v = θz, data to base: log p = log N(xe^{θT}) + dθT; its slope T(d − |z_T|²)."""
     theta, t1 = 0.4, closed_forms.T
@@ -69,3 +72,16 @@ def test_density_has_the_closed_form():
     expected = -0.5 * end - np.log(2 * np.pi) + 2 * theta * t1
     assert distance(f[:, 0], expected) <= 1e-10
     assert distance(kernel, np.outer(slope, slope)) <= 1e-10
+
+
+@pytest.mark.slow
+def test_float32_kernel_keeps_to_its_default_tolerance():
+    """Θ = T²xx'e^{2θT}; a kernel errs up to 170 times the tolerance of a step."""
+    theta, t1 = 0.75, 1.5
+    x = np.array([[0.5], [2.0], [-1.0]], np.float32)
+    field = LogDensity(jnp.asarray(theta, jnp.float32))
+    model = models.NeuralODE(field, depth=models.Depth(t1))
+    kernel = quick.ntk(model, jnp.asarray(x))
+    assert kernel.dtype == jnp.float32
+    expected = t1**2 * np.exp(2 * theta * t1) * np.float64(x) @ np.float64(x).T
+    assert distance(kernel, expected) <= 170 * model.depth.tolerances(x.dtype)[0]
