@@ -84,4 +84,24 @@ def test_float32_kernel_keeps_to_its_default_tolerance():
     kernel = quick.ntk(model, jnp.asarray(x))
     assert kernel.dtype == jnp.float32
     expected = t1**2 * np.exp(2 * theta * t1) * np.float64(x) @ np.float64(x).T
-    assert distance(kernel, expected) <= 170 * model.depth.tolerances(x.dtype)[0]
+    assert (
+        distance(np.float64(kernel), expected)
+        <= 170 * model.depth.tolerances(x.dtype)[0]
+    )
+
+
+@pytest.mark.slow
+def test_backsolve_finds_the_parameters_of_the_field():
+    """They go through diffrax's `args`; its tolerances are those of the way back."""
+    theta, t1 = 0.75, 1.5
+    x = np.array([[0.5], [2.0]])
+    back = diffrax.BacksolveAdjoint(
+        solver=diffrax.Dopri8(),
+        stepsize_controller=diffrax.PIDController(rtol=TIGHT, atol=TIGHT),
+    )
+    depth = models.Depth(
+        t1, solver=diffrax.Dopri8(), rtol=TIGHT, atol=TIGHT, adjoint=back
+    )
+    model = models.NeuralODE(LogDensity(jnp.asarray(theta)), depth=depth)
+    expected = t1**2 * np.exp(2 * theta * t1) * x @ x.T
+    assert distance(quick.ntk(model, jnp.asarray(x)), expected) <= 1e-10
