@@ -36,6 +36,9 @@ def test_kernel_is_the_closed_form():
         )
         return nf.ntk(model, x), jax.vmap(model)(x)
 
+    # An order so high that no step is replayed from a checkpoint: compiled cheaply, a
+    # replayed step may be rounded otherwise, accepted where it was rejected, and the
+    # derivative wrong by up to 1e-8.
     start = network("linear", solver=diffrax.Dopri8(), rtol=TIGHT, atol=TIGHT)
     both = jax.jit(both, compiler_options=QUICK)
     for name in closed_forms.PARAMS:
