@@ -21,6 +21,7 @@ from . import (
 from .kernels import (
     NTKOperator as NTKOperator,
     ntk as ntk,
+    ntk_error_estimate as ntk_error_estimate,
     ntk_velocity as ntk_velocity,
 )
 from .problem import (

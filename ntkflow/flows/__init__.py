@@ -1,4 +1,4 @@
-"""The right-hand sides: training as differential equations."""
+"""The right-hand sides: training as differential equations, and depth as one."""
 
 from ._base import (
     ORIGIN as ORIGIN,
@@ -13,6 +13,10 @@ from ._coupled import (
     Packed as Packed,
     max_over_flows as max_over_flows,
 )
+from ._depth_kernels import (
+    depth_kernel as depth_kernel,
+    lyapunov_kernel as lyapunov_kernel,
+)
 from ._descent import Descent as Descent, DescentState as DescentState
 from ._modified import Modified as Modified
 from ._parameters import (
@@ -23,3 +27,4 @@ from ._parameters import (
 from ._point import Point as Point
 from ._quadrature import Quadrature as Quadrature
 from ._residual import Linearized as Linearized, Residual as Residual
+from ._sensitivity import Sensitivity as Sensitivity

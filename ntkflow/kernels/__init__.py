@@ -4,11 +4,16 @@
 without forming it, `ntk_velocity` its rate of change along the gradient flow;
 `eigenvalues` and `top_eigenpairs` read its spectrum, `spectral_density`,
 `estimate_trace` and `estimate_effective_rank` that of a kernel too large for them;
-`solve` inverts such a kernel; `stream` computes a kernel larger than memory into a
+`solve` inverts such a kernel; `ntk_error_estimate` is the error of one whose model
+solves an equation; `stream` computes a kernel larger than memory into a
 directory. `default_max_bytes` is the bound on working memory that holds unless another
 is given.
 """
 
+from ntkflow.kernels._error_estimate import (
+    ErrorEstimate as ErrorEstimate,
+    ntk_error_estimate as ntk_error_estimate,
+)
 from ntkflow.kernels._memory import default_max_bytes as default_max_bytes
 from ntkflow.kernels._ntk import ntk as ntk
 from ntkflow.kernels._of_problem import kernel_of as kernel_of

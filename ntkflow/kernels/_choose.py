@@ -7,6 +7,7 @@ from typing import Final
 from ntkflow._errors import unknown_name
 from ntkflow.kernels._contraction import Contraction
 from ntkflow.kernels._methods import AbstractMethod, Estimate, Request
+from ntkflow.kernels._modes import Modes
 from ntkflow.kernels._structured import Structured
 from ntkflow.kernels._vector_products import VectorProducts
 
@@ -39,8 +40,30 @@ def check_method(name: str) -> None:
         raise unknown_name("method", name, [*METHODS, "auto"])
 
 
+def check_modes(name: str, modes: Modes) -> None:
+    """Refuse a method whose derivatives the function does not have.
+
+    Args:
+        name: The method's name, or "auto".
+        modes: The derivatives there are.
+
+    Raises:
+        ValueError: The method needs another one.
+    """
+    if name == "auto" or METHODS[name].works_with(modes):
+        return
+    only = "forward" if modes.forward else "in reverse"
+    works = [n for n, method in METHODS.items() if method.works_with(modes)]
+    raise ValueError(
+        f"method={name!r} cannot be used: the model can be differentiated {only} "
+        f"only. Use method='auto', or one of {works}; or, if the model solves a "
+        "differential equation, give it adjoint=diffrax.DirectAdjoint(), which allows "
+        "both modes."
+    )
+
+
 def estimate_all(request: Request) -> dict[str, Estimate]:
-    """What every method would need.
+    """What every method would need that the function's derivatives allow.
 
     Args:
         request: What is to be computed.
@@ -48,7 +71,12 @@ def estimate_all(request: Request) -> dict[str, Estimate]:
     Returns:
         Estimates by the method's name.
     """
-    return {name: method.estimate(request) for name, method in METHODS.items()}
+    modes = request.traced.modes
+    return {
+        name: method.estimate(request)
+        for name, method in METHODS.items()
+        if method.works_with(modes)
+    }
 
 
 def choose_method(name: str, request: Request) -> AbstractMethod:
@@ -61,8 +89,12 @@ def choose_method(name: str, request: Request) -> AbstractMethod:
 
     Returns:
         The method.
-    """
+
+    Raises:
+        ValueError: The method needs a derivative that the function does not have.
+    """  # ruff: ignore[docstring-extraneous-exception]
     if name != "auto":
+        check_modes(name, request.traced.modes)
         return METHODS[name]
     return METHODS[cheapest(request, estimate_all(request))]
 

@@ -1,7 +1,11 @@
-"""The Jacobian of every example by reverse mode, contracted leaf by leaf."""
+"""The Jacobian of every example, contracted leaf by leaf.
+
+Reverse mode makes it in as many passes as there are outputs. What has no reverse mode,
+such as a solve with `diffrax.ForwardMode()`, takes a forward pass for each parameter.
+"""
 
 import math
-from typing import final
+from typing import Final, final
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +14,7 @@ from jaxtyping import Array, Float, Shaped
 from ntkflow._types import Params
 from ntkflow.kernels._example import Example, Traced
 from ntkflow.kernels._methods import AbstractMethod, Estimate, Request, through_jacobian
+from ntkflow.kernels._modes import Modes
 from ntkflow.kernels._tiles import (
     Cost,
     checked_tiling,
@@ -17,6 +22,9 @@ from ntkflow.kernels._tiles import (
     least_bytes,
     plan_tiles,
 )
+
+COLUMNS: Final = 64
+"""Forward passes made at once where there is no reverse mode."""
 
 
 @final
@@ -34,6 +42,17 @@ class Contraction(AbstractMethod):
 
     name = "contraction"
 
+    def works_with(self, modes: Modes) -> bool:
+        """Jacobians can be made either way.
+
+        Args:
+            modes: The derivatives.
+
+        Returns:
+            Whether the method can be used.
+        """
+        return modes.forward or modes.reverse
+
     def estimate(self, request: Request) -> Estimate:
         """What computing a kernel this way needs.
 
@@ -45,9 +64,12 @@ class Contraction(AbstractMethod):
         """
         cost, once = _cost(request), request.traced.flops
         leaves = jax.tree.leaves(request.params)
+        numbers = sum(math.prod(leaf.shape) for leaf in leaves)
+        reverse = request.traced.modes.reverse
+        each = request.traced.n_outputs if reverse else numbers
         plans = tuple(through_jacobian(request, leaf) for leaf in leaves)
         return Estimate(
-            passes=request.n_examples * once * (1 + 2 * request.traced.n_outputs),
+            passes=request.n_examples * once * (1 + 2 * each),
             contraction=sum(plan.flops for plan in plans),
             least=least_bytes(cost),
             tiling=plan_tiles(request, cost),
@@ -93,15 +115,20 @@ def _cost(request: Request) -> Cost:
     numbers = sum(math.prod(leaf.shape) for leaf in leaves)
     return Cost(
         example=request.traced.n_outputs * numbers * itemsize,
-        work=request.work,
+        work=request.work if request.traced.modes.reverse else _forward_work(request),
         pair=(kernels + 2) * request.pairs * itemsize,
     )
+
+
+def _forward_work(request: Request) -> int:
+    """Bytes that forward passes over one example need besides what they return."""
+    return COLUMNS * request.traced.activations * request.traced.dtype.itemsize
 
 
 def jacobian(
     example: Example, traced: Traced, params: Params, x: Shaped[Array, "..."]
 ) -> Params:
-    """∂f/∂θ of one example by K reverse passes at once.
+    """∂f/∂θ of one example: K reverse passes at once, or P forward passes in chunks.
 
     Args:
         example: The function.
@@ -111,7 +138,32 @@ def jacobian(
 
     Returns:
         The parameters' structure with leaves [K, ...].
+
+    Verified by: tests/kernels/test_modes.py::test_kernel_takes_the_mode_there_is
     """
+    if not traced.modes.reverse:
+        return _forward_jacobian(example, params, x)
     _, pull = jax.vjp(lambda p: example(p, x), params)
     basis = jnp.eye(traced.n_outputs, dtype=traced.dtype)
     return jax.vmap(lambda row: pull(row)[0])(basis)
+
+
+def _forward_jacobian(
+    example: Example, params: Params, x: Shaped[Array, "..."]
+) -> Params:
+    leaves, structure = jax.tree.flatten(params)
+
+    def of_leaf(which: int, leaf: Array) -> Float[Array, "K ..."]:
+        def column(index: Array) -> Float[Array, " K"]:
+            unit = jax.nn.one_hot(index, leaf.size, dtype=leaf.dtype)
+            tangents = [jnp.zeros_like(other) for other in leaves]
+            tangents[which] = unit.reshape(leaf.shape)
+            direction = jax.tree.unflatten(structure, tangents)
+            return jax.jvp(lambda p: example(p, x), (params,), (direction,))[1]
+
+        columns = jax.lax.map(column, jnp.arange(leaf.size), batch_size=COLUMNS)
+        return jnp.moveaxis(columns, 0, -1).reshape(-1, *leaf.shape)
+
+    return jax.tree.unflatten(
+        structure, [of_leaf(which, leaf) for which, leaf in enumerate(leaves)]
+    )

@@ -12,6 +12,7 @@ from jaxtyping import Array, PyTree, Shaped
 
 from ntkflow._types import Params
 from ntkflow.kernels._count import count_flops, count_numbers
+from ntkflow.kernels._modes import Modes, find_modes
 
 
 class Example(eqx.Module):
@@ -50,6 +51,7 @@ class Traced(NamedTuple):
             else float32, so that half precisions accumulate in float32.
         activations: Numbers a reverse pass through one example keeps, at most.
         flops: Operations of the function on one example.
+        modes: The derivatives it has with respect to the trained leaves.
     """
 
     jaxpr: jex.ClosedJaxpr
@@ -58,6 +60,7 @@ class Traced(NamedTuple):
     kernel_dtype: np.dtype
     activations: int
     flops: int
+    modes: Modes
 
 
 def trace(example: Example, params: Params, x: Shaped[Array, "N ..."]) -> Traced:
@@ -73,7 +76,7 @@ def trace(example: Example, params: Params, x: Shaped[Array, "N ..."]) -> Traced
 
     Raises:
         ValueError: The function fails on one example, or its output is not a real
-            array [K].
+            array [K], or it has no derivative.
     """
     one = jax.ShapeDtypeStruct(x.shape[1:], x.dtype)
     shapes = jax.eval_shape(lambda tree: tree, params)
@@ -105,6 +108,19 @@ def trace(example: Example, params: Params, x: Shaped[Array, "N ..."]) -> Traced
         kernel_dtype=np.dtype("float64" if wide else "float32"),
         activations=count_numbers(jaxpr.jaxpr),
         flops=count_flops(jaxpr.jaxpr),
+        modes=_find_modes(jaxpr.jaxpr, len(leaves)),
+    )
+
+
+def _find_modes(jaxpr: jex.Jaxpr, n_leaves: int) -> Modes:
+    modes = find_modes(jaxpr, n_leaves)
+    if modes.forward or modes.reverse:
+        return modes
+    raise ValueError(
+        "The model can be differentiated neither forward (it has a custom reverse "
+        "rule) nor in reverse (it has a loop of unknown length). If it solves "
+        "differential equations, give all of them adjoints of one mode: "
+        "diffrax.RecursiveCheckpointAdjoint() throughout, or ForwardMode()."
     )
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Shaped
 from ntkflow._types import Params
 from ntkflow.kernels._example import Example, Traced
 from ntkflow.kernels._layouts import AbstractLayout
+from ntkflow.kernels._modes import Modes
 
 
 class Request(NamedTuple):
@@ -144,6 +145,17 @@ class AbstractMethod(eqx.Module):
     """A way of computing a kernel."""
 
     name: eqx.AbstractClassVar[str]
+
+    @abc.abstractmethod
+    def works_with(self, modes: Modes) -> bool:
+        """Whether the derivatives that a function has are enough.
+
+        Args:
+            modes: The derivatives.
+
+        Returns:
+            Whether the method can be used.
+        """
 
     @abc.abstractmethod
     def estimate(self, request: Request) -> Estimate:

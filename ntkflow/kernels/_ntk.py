@@ -3,12 +3,15 @@
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import Array, Float, PyTree, Shaped
 
+from ntkflow._types import Params
 from ntkflow.kernels._choose import check_method
 from ntkflow.kernels._compute import compute_kernels
+from ntkflow.kernels._error_estimate import warn_if_loose
 from ntkflow.kernels._example import Example
 from ntkflow.kernels._inputs import check_bound, check_mesh, check_pair
 from ntkflow.kernels._layouts import find_layout
@@ -63,18 +66,22 @@ def ntk(
     Raises:
         ValueError: A name is unknown, `x1` and `x2` do not hold the same kind of
             examples, no leaf is trained, the model fails on one example, its outputs
-            are not real of shape [K], or `max_bytes` does not suffice for one pair.
+            are not real of shape [K], it closes over parameters where their derivative
+            is lost, or `max_bytes` does not suffice for one pair.
+        equinox.EquinoxRuntimeError: The model itself failed, such as a solve in depth;
+            a `NeuralODE` names the example.
 
     Source: Jacot, Gabriel & Hongler (2018), section 4.
 
     Verified by: tests/kernels/test_ntk.py::test_methods_match_a_loop_over_everything,
         tests/kernels/test_sharded.py::test_eight_devices_give_the_kernel_of_one
-    """  # ruff: ignore[docstring-extraneous-exception]
+    """
     find_layout(outputs)
     check_method(method)
     check_mesh(mesh)
     bound = check_bound(max_bytes)
     first, second = check_pair(x1, x2)
+    warn_if_loose(model)
     params, static = partition(model, trainable)
     settings: dict[str, Any] = {
         "outputs": outputs,
@@ -83,11 +90,35 @@ def ntk(
         "by_leaf": by_leaf,
     }
     example = Example(static, apply)
-    if mesh is None:
-        kernels = compute_kernels(example, params, first, second, **settings)
-    else:
-        kernels = compute_sharded(example, params, first, second, mesh, **settings)
+    try:
+        if mesh is None:
+            kernels = compute_kernels(example, params, first, second, **settings)
+        else:
+            kernels = compute_sharded(example, params, first, second, mesh, **settings)
+    except eqx.EquinoxRuntimeError:
+        # Examples are numbered within their tile there, and here as they were given.
+        for x in (first, second):
+            if x is not None:
+                _evaluate(example, params, x)
+        raise
+    except Exception as error:
+        if type(error).__name__ != "CustomVJPException":  # it is private to JAX
+            raise
+        raise ValueError(
+            "The model closes over its parameters where a custom reverse rule cannot "
+            "see them. A differential equation solved with diffrax.BacksolveAdjoint() "
+            "takes them through `args`: diffeqsolve(ODETerm(lambda t, z, field: "
+            "field(t, z)), ..., args=self.field); or use "
+            "diffrax.RecursiveCheckpointAdjoint()."
+        ) from error
     if not by_leaf:
         return kernels[0]
     names = [name for name, _ in named_leaves(params)]
     return dict(zip(names, kernels, strict=True))
+
+
+@eqx.filter_jit
+def _evaluate(
+    example: Example, params: Params, x: Shaped[Array, "N ..."]
+) -> Float[Array, "N K"]:
+    return jax.vmap(lambda xi: example(params, xi))(x)

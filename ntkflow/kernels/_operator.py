@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, PyTree, Shaped
 
 from ntkflow._types import Params
 from ntkflow.kernels._compute import compute_kernels
+from ntkflow.kernels._error_estimate import warn_if_loose
 from ntkflow.kernels._example import Example, trace
 from ntkflow.kernels._inputs import check_bound, check_examples, check_mesh
 from ntkflow.kernels._memory import default_max_bytes
@@ -75,13 +76,22 @@ class NTKOperator(lx.AbstractLinearOperator):
             mesh: Devices to divide the examples among, also those of several processes.
 
         Raises:
-            ValueError: As for `ntk`.
-        """  # ruff: ignore[docstring-extraneous-exception]
+            ValueError: As for `ntk`; or the model lacks one of the two derivatives.
+        """
         check_mesh(mesh)
         self.x = check_examples("x", x)
+        warn_if_loose(model)
         self.params, static = partition(model, trainable)
         self.example = Example(static, apply)
         traced = trace(self.example, self.params, self.x)
+        if not (traced.modes.forward and traced.modes.reverse):
+            only = "forward" if traced.modes.forward else "in reverse"
+            raise ValueError(
+                "NTKOperator takes a derivative in reverse and one forward; the model "
+                f"can be differentiated {only} only. If it solves a differential "
+                "equation, give it adjoint=diffrax.DirectAdjoint(); or form the kernel "
+                "with ntk."
+            )
         self.structure = (self.x.shape[0], traced.n_outputs), traced.dtype
         # Values, and their tangents or cotangents.
         each = 2 * traced.activations * traced.dtype.itemsize

@@ -6,7 +6,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Array, PyTree, Shaped
 
-from ntkflow.kernels._choose import cheapest, check_method, estimate_all
+from ntkflow.kernels._choose import (
+    cheapest,
+    check_method,
+    check_modes,
+    estimate_all,
+)
 from ntkflow.kernels._example import Example, trace
 from ntkflow.kernels._inputs import check_bound, check_pair
 from ntkflow.kernels._layouts import find_layout
@@ -27,7 +32,7 @@ class Plan(NamedTuple):
         max_bytes: Bound on the working memory.
         result_bytes: Bytes of the kernel itself, which the bound does not include.
         leaves: How each trained leaf enters, by its path; none for vector products.
-        estimates: What every method would need.
+        estimates: What every method would need that the model's derivatives allow.
     """
 
     method: str
@@ -67,7 +72,8 @@ class Plan(NamedTuple):
             for name, other in self.estimates.items()
             if name != self.method
         ]
-        lines.append(f"Instead of: {', '.join(others)}.")
+        if others:
+            lines.append(f"Instead of: {', '.join(others)}.")
         lines.append(
             f"Working memory: at most {_bytes(self.max_bytes)}; the smallest tile "
             f"takes {_bytes(chosen.least)}."
@@ -134,6 +140,7 @@ def plan(
         by_leaf=by_leaf,
         max_bytes=check_bound(max_bytes),
     )
+    check_modes(method, request.traced.modes)
     estimates = estimate_all(request)
     chosen = cheapest(request, estimates) if method == "auto" else method
     shape = layout.shape(request.n1, request.n2, request.traced.n_outputs)

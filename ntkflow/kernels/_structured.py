@@ -31,6 +31,7 @@ from ntkflow.kernels._methods import (
     Request,
     through_jacobian,
 )
+from ntkflow.kernels._modes import Modes
 from ntkflow.kernels._tiles import (
     Cost,
     checked_tiling,
@@ -56,6 +57,17 @@ class Structured(AbstractMethod):
     """
 
     name = "structured"
+
+    def works_with(self, modes: Modes) -> bool:
+        """Cotangents are made in reverse.
+
+        Args:
+            modes: The derivatives.
+
+        Returns:
+            Whether the method can be used.
+        """
+        return modes.reverse
 
     def estimate(self, request: Request) -> Estimate:
         """What computing a kernel this way needs.

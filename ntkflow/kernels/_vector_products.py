@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Shaped
 
 from ntkflow._types import Params
 from ntkflow.kernels._methods import AbstractMethod, Estimate, Request
+from ntkflow.kernels._modes import Modes
 
 
 @final
@@ -25,6 +26,17 @@ class VectorProducts(AbstractMethod):
     """
 
     name = "vector_products"
+
+    def works_with(self, modes: Modes) -> bool:
+        """Each column takes a pass in reverse and one forward.
+
+        Args:
+            modes: The derivatives.
+
+        Returns:
+            Whether the method can be used.
+        """
+        return modes.forward and modes.reverse
 
     def estimate(self, request: Request) -> Estimate:
         """What computing a kernel this way needs.

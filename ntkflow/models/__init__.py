@@ -2,8 +2,9 @@
 
 Every network is an equinox module called on ONE example. The three parameterizations
 are one layer, `Dense`, whose scales sit in the initial values or in the forward pass
-(see `MLP`). `Scaled` and `Antisymmetric` wrap any model. Modules from elsewhere work as
-well as these: a model is any callable equinox module.
+(see `MLP`). What is continuous in depth (`NeuralODE`, `CNF`, `LatentODE`) holds a
+`Depth`, which says how it is solved. `Scaled` and `Antisymmetric` wrap any model.
+Modules from elsewhere work as well as these: a model is any callable equinox module.
 """
 
 from ._activations import (
@@ -11,16 +12,27 @@ from ._activations import (
     default_w_std as default_w_std,
     resolve_activation as resolve_activation,
 )
+from ._basis import (
+    BasisField as BasisField,
+    Legendre as Legendre,
+    PiecewiseConstant as PiecewiseConstant,
+)
+from ._cnf import CNF as CNF
 from ._cnn import CNN as CNN
 from ._conv import Conv as Conv
 from ._dense import Dense as Dense
+from ._depth import LOOSE as LOOSE, Depth as Depth
+from ._fields import ConvField as ConvField, MLPField as MLPField
 from ._frozen import (
     Frozen as Frozen,
     named_leaves as named_leaves,
     partition as partition,
 )
+from ._latent_ode import LatentODE as LatentODE, RNNEncoder as RNNEncoder
 from ._linear import DeepLinear as DeepLinear, DiagonalLinear as DiagonalLinear
 from ._mlp import MLP as MLP
+from ._neural_ode import NeuralODE as NeuralODE
 from ._residual import ResidualMLP as ResidualMLP
 from ._time_scale import time_scale as time_scale
+from ._tolerances import loosest as loosest, tightened as tightened
 from ._wrappers import Antisymmetric as Antisymmetric, Scaled as Scaled

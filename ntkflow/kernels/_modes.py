@@ -1,0 +1,119 @@
+"""Which derivatives a program has: forward, in reverse, or both.
+
+A custom reverse rule hides the program from forward mode, and a loop of unknown length
+keeps nothing for reverse mode. Whether either happens to the trained leaves is read off
+the jaxpr. An ordinary differential equation inside a module is the usual case: what
+its adjoint allows is what the kernel can use.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax.extend.core as jex
+import jax.numpy as jnp
+
+
+class Modes(NamedTuple):
+    """The derivatives with respect to the trained leaves that JAX can take.
+
+    Attributes:
+        forward: Whether jvp works.
+        reverse: Whether vjp works.
+    """
+
+    forward: bool
+    reverse: bool
+
+
+def find_modes(jaxpr: jex.Jaxpr, n_leaves: int) -> Modes:
+    """Read off a program how it can be differentiated.
+
+    Args:
+        jaxpr: The program (leaves, example) -> outputs.
+        n_leaves: How many of its inputs are trained leaves; they come first.
+
+    Returns:
+        The modes. A mode found impossible is; one found possible may still fail, for
+        instance in a callback.
+
+    Verified by: tests/kernels/test_modes.py::test_modes_are_those_jax_has
+    """
+    search = _Search()
+    search.visit(jaxpr, [i < n_leaves for i in range(len(jaxpr.invars))])
+    return Modes(forward=search.forward, reverse=search.reverse)
+
+
+class _Search:
+    """Follows the trained leaves through a jaxpr and what it calls."""
+
+    def __init__(self) -> None:
+        self.forward = self.reverse = True
+
+    def visit(self, jaxpr: jex.Jaxpr, varies: Sequence[bool]) -> list[bool]:
+        """Which results vary with the leaves, given which inputs do."""
+        varying = {v for v, does in zip(jaxpr.invars, varies, strict=True) if does}
+        for equation in jaxpr.eqns:
+            does = [_is_in(v, varying) for v in equation.invars]
+            if any(does):
+                found = self.enter(equation, does)
+                pairs = zip(equation.outvars, found, strict=True)
+                varying.update(v for v, out in pairs if out and _is_real(v))
+        return [_is_in(v, varying) for v in jaxpr.outvars]
+
+    def enter(self, equation: jex.JaxprEqn, varies: list[bool]) -> Sequence[bool]:
+        name, params = equation.primitive.name, equation.params
+        every = [True] * len(equation.outvars)
+        if name.startswith("custom_vjp_call"):
+            self.forward = False
+            return every
+        if name.startswith("custom_jvp_call"):
+            return every  # its rule stands for whatever it calls
+        if name == "while":
+            first = params["cond_nconsts"]
+            n_consts = params["body_nconsts"]
+            n_carry = len(varies) - first - n_consts
+            found = self.iterate(
+                params["body_jaxpr"], varies[first:], n_consts, n_carry
+            )
+            self.reverse = self.reverse and not any(found)
+            return found
+        if name == "scan":
+            sizes = params["num_consts"], params["num_carry"]
+            return self.iterate(params["jaxpr"], varies, *sizes)
+        if name == "cond":
+            found = [
+                self.visit(branch.jaxpr, varies[1:]) for branch in params["branches"]
+            ]
+            return [any(outs) for outs in zip(*found, strict=True)]
+        for inner in jex.jaxprs_in_params(params):
+            if len(inner.invars) == len(varies):
+                found = self.visit(inner, varies)
+                if len(found) == len(every):
+                    return found
+        return every
+
+    def iterate(
+        self,
+        body: jex.ClosedJaxpr,
+        varies: list[bool],
+        n_consts: int,
+        n_carry: int,
+    ) -> list[bool]:
+        """The body of a loop until nothing more is found to vary."""
+        varies = list(varies)
+        while True:
+            found = self.visit(body.jaxpr, varies)
+            carried = varies[n_consts : n_consts + n_carry]
+            after = [a or b for a, b in zip(carried, found[:n_carry], strict=True)]
+            if after == carried:
+                return after + found[n_carry:]
+            varies[n_consts : n_consts + n_carry] = after
+
+
+def _is_in(variable: Any, varying: set) -> bool:
+    return not isinstance(variable, jex.Literal) and variable in varying
+
+
+def _is_real(variable: Any) -> bool:
+    dtype = getattr(variable.aval, "dtype", None)
+    return dtype is not None and jnp.issubdtype(dtype, jnp.inexact)
