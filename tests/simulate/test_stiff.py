@@ -179,9 +179,11 @@ def test_loose_tolerances_hold_at_the_limit_of_stability(name):
     run = simulate(problem, times, solver=getattr(dfx, name)(), **settings)
     settings = SETTINGS | {"rtol": 1e-4, "atol": 1e-6}
     exact = simulate(problem, times, solver=Chebyshev(), **settings)
-    wrong = np.asarray(run.dataset.f_train[0] - exact.dataset.f_train[0])
-    error = np.sqrt(np.mean(wrong**2, axis=(1, 2))).max()
-    assert error < 3e-2 * np.sqrt(np.mean(np.asarray(problem.y) ** 2))
+    targets = np.sqrt(np.mean(np.asarray(problem.y) ** 2))
+    # Test outputs still move when those of training have settled.
+    for variable in ("f_train", "f_test"):
+        wrong = np.asarray(run.dataset[variable][0] - exact.dataset[variable][0])
+        assert np.sqrt(np.mean(wrong**2, axis=(1, 2))).max() < 3e-2 * targets
 
 
 @pytest.mark.slow
@@ -196,7 +198,7 @@ def test_wide_lazy_network_takes_ten_steps_and_two_decompositions():
     )
     runs = [
         simulate(problem, [60.0], solver=solver, rtol=rtol, **SETTINGS)
-        for solver, rtol in ((KernelExponential(), 1e-3), (Chebyshev(), 1e-5))
+        for solver, rtol in ((KernelExponential(), 1e-3), (Chebyshev(), 1e-4))
     ]
     run, exact = runs
     assert run.dataset.loss_train[0, -1] < 1e-3 * problem.objective(problem.params)
