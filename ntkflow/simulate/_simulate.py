@@ -25,13 +25,13 @@ from ._lanes import Lanes
 from ._plan import (
     check_kinds,
     check_times,
-    check_tolerances,
     complete_flows,
     default_flows,
     plan_solves,
 )
 from ._request import Request
 from ._run import Run
+from ._tolerance import check_tolerances
 from ._trajectory import Trajectory
 from ._updates import check_updates
 
