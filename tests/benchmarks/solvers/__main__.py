@@ -7,7 +7,7 @@
     python -m tests.benchmarks.solvers --picture FILE.png [--out FILE.json]
 
 Trains on real digits, in float64, and compares every solver with a reference: Dopri8
-with a relative tolerance of 1e-10 (1e-7 for ReLU networks, whose flow has kinks) where
+with a relative tolerance of 1e-10 (1e-4 for ReLU networks, whose flow has kinks) where
 that ends within `--reference-limit` seconds, else a method under test at a tight
 tolerance, checked against another, as the table says (see `references`). Every row is
 measured in a process of its own, compiled before it is timed. A run that takes longer

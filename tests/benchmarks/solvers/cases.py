@@ -28,7 +28,8 @@ class Case(NamedTuple):
             aligning times too.
         tolerances: The relative tolerances tried.
         tight: The relative tolerance of the reference. Every neuron of a ReLU network
-            that changes sign makes a kink, which no step of an order can pass.
+            that changes sign at an example makes a kink, which no step of an order can
+            pass.
     """
 
     model: Callable[[Array], Any]
@@ -91,21 +92,23 @@ def _cnn(key: Array) -> nf.models.CNN:
     return nf.models.CNN((1, 8, 8), 10, 8, 2, key=key, dtype=jnp.float64)
 
 
-_KINKS = 1e-7
+_KINKS = 1e-4
+"""For ReLU networks, whose flow costs its kinks: at 1e-5 Dopri8 takes 9,500 steps over
+the first two hundredths of `relu-64`. Their λ_max·T is smaller for that reason."""
 
 CASES = {
     "tanh-64": Case(_mlp(64, "tanh"), 100, 1e4),
     "tanh-64-long": Case(_mlp(64, "tanh"), 100, 1e6),
     "tanh-64-n200": Case(_mlp(64, "tanh"), 200, 4e4),
     "tanh-64-n1000": Case(_mlp(64, "tanh"), 1000, 1e4),
-    "relu-64": Case(_mlp(64, "relu"), 100, 1e4, tight=_KINKS),
-    "relu-64-rich": Case(_scaled(_mlp(64, "relu"), 0.1), 200, 1e4, tight=_KINKS),
+    "relu-64": Case(_mlp(64, "relu"), 100, 1e3, tight=_KINKS),
+    "relu-64-rich": Case(_scaled(_mlp(64, "relu"), 0.1), 100, 1e3, tight=_KINKS),
     "tanh-512-lazy": Case(_scaled(_mlp(512, "tanh"), 10.0), 100, 1e5),
     "tanh-512-rich": Case(_mlp(512, "tanh", "mean_field"), 100, 1e4),
-    "relu-512": Case(_mlp(512, "relu"), 100, 1e4, tight=_KINKS),
+    "relu-512": Case(_mlp(512, "relu"), 50, 1e3, tight=_KINKS),
     "deep-linear": Case(_deep_linear, 100, 10.0, plateaus=True),
     "cross-entropy": Case(_mlp(64, "tanh"), 200, 1e4, loss=nf.CrossEntropy()),
-    "cnn": Case(_cnn, 100, 1e4, images=True, tight=_KINKS),
+    "cnn": Case(_cnn, 50, 1e3, images=True, tight=_KINKS),
 }
 
 BASELINES = ("Tsit5", "Dopri5", "Dopri8")

@@ -4,7 +4,7 @@
         [--limit SECONDS]
 
 prints one line of JSON. The reference is Dopri8 with a relative tolerance of 1e-10, for
-ReLU networks 1e-7, where that ends within the limit. It costs 13 gradients for every
+ReLU networks 1e-4, where that ends within the limit. It costs 13 gradients for every
 5.2 of λ_max·T: at 1e6 and a millisecond a gradient 40 minutes. Beyond the limit it is
 Rock4 at a tight tolerance, or else another method under test: whichever two of them
 end, the first is the reference and its `disagreement` with the second is kept and
