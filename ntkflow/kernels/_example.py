@@ -13,6 +13,7 @@ from jaxtyping import Array, PyTree, Shaped
 from ntkflow._types import Params
 from ntkflow.kernels._count import count_flops, count_numbers
 from ntkflow.kernels._modes import Modes, find_modes
+from ntkflow.models import Steps, find_steps, is_replayable, replayed
 
 
 class Example(eqx.Module):
@@ -21,10 +22,13 @@ class Example(eqx.Module):
     Attributes:
         static: What `partition` left over: everything that is not trained.
         apply: `apply(model, x)`, or None for `model(x)`.
+        steps: How many steps every solve in depth is repeated for; None to leave
+            solves as they are.
     """
 
     static: PyTree
     apply: Callable[..., Any] | None = None
+    steps: Steps | None = eqx.field(static=True, default=None)
 
     def __call__(self, params: Params, x: Shaped[Array, "..."]) -> Any:
         """Outputs of one example.
@@ -37,7 +41,47 @@ class Example(eqx.Module):
             The K outputs; whatever the model returns, until `trace` has checked it.
         """
         model = eqx.combine(params, self.static)
+        if self.steps is not None:
+            model = replayed(model, self.steps)
         return model(x) if self.apply is None else self.apply(model, x)
+
+    def repeating(
+        self, params: Params, *xs: Shaped[Array, "_ ..."] | None
+    ) -> "Example":
+        """The same function with the solves in depth repeated step by step.
+
+        Args:
+            params: The trained leaves.
+            xs: All the examples it will be called on; None for none.
+
+        Returns:
+            The function; itself where no solve can be repeated, or the steps cannot be
+            counted since values are not known yet, as under `jax.jit`.
+
+        Raises:
+            EquinoxRuntimeError: A solve fails.
+        """
+        model = eqx.combine(params, self.static)
+        given = jax.tree.leaves((model, xs))
+        if not is_replayable(model) or any(
+            isinstance(g, jax.core.Tracer) for g in given
+        ):
+            return self
+        try:
+            counts = [
+                find_steps(_evaluate, model, self.apply, x) for x in xs if x is not None
+            ]
+        except eqx.EquinoxRuntimeError:
+            raise
+        except Exception:
+            trace(self, params, xs[0])  # says what is wrong with the model
+            raise
+        most = (max(numbers) for numbers in zip(*counts, strict=True))
+        return Example(self.static, self.apply, Steps(*most))
+
+
+def _evaluate(model: PyTree, apply: Callable[..., Any] | None, x: Array) -> Any:
+    return jax.vmap(lambda xi: model(xi) if apply is None else apply(model, xi))(x)
 
 
 class Traced(NamedTuple):

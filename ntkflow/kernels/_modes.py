@@ -63,6 +63,8 @@ class _Search:
     def enter(self, equation: jex.JaxprEqn, varies: list[bool]) -> Sequence[bool]:
         name, params = equation.primitive.name, equation.params
         every = [True] * len(equation.outvars)
+        if name == "stop_gradient":
+            return [False]
         if name.startswith("custom_vjp_call"):
             self.forward = False
             return every

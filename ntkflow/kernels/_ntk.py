@@ -92,6 +92,7 @@ def ntk(
     example = Example(static, apply)
     try:
         if mesh is None:
+            example = example.repeating(params, first, second)
             kernels = compute_kernels(example, params, first, second, **settings)
         else:
             kernels = compute_sharded(example, params, first, second, mesh, **settings)

@@ -129,7 +129,7 @@ def plan(
     check_method(method)
     first, second = check_pair(x1, x2)
     params, static = partition(model, trainable)
-    example = Example(static, apply)
+    example = Example(static, apply).repeating(params, first, second)
     request = Request(
         example=example,
         traced=trace(example, params, first),

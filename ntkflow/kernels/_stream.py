@@ -167,7 +167,7 @@ def stream(
     bound = check_bound(max_bytes)
     first, second = check_pair(x1, x2)
     params, static = partition(model, trainable)
-    example = Example(static, apply)
+    example = Example(static, apply).repeating(params, first, second)
     traced = trace(example, params, first)
     n1, n2 = first.shape[0], (first if second is None else second).shape[0]
     each = layout.pairs(traced.n_outputs) * traced.kernel_dtype.itemsize

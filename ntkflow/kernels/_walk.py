@@ -151,7 +151,7 @@ class _Walk:
         """Say what the newest step does to every chain that enters it."""
         if step.name == "broadcast_in_dim" and self.shape(step.inputs[0]) == ():
             self.scalars[step.outputs[0]] = step.inputs[0]
-        if not weighs:
+        if not weighs or step.name == "stop_gradient":
             return
         index = len(self.steps) - 1
         for side, atom in enumerate(step.inputs):

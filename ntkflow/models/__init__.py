@@ -32,6 +32,12 @@ from ._latent_ode import LatentODE as LatentODE, RNNEncoder as RNNEncoder
 from ._linear import DeepLinear as DeepLinear, DiagonalLinear as DiagonalLinear
 from ._mlp import MLP as MLP
 from ._neural_ode import NeuralODE as NeuralODE
+from ._replay import (
+    Steps as Steps,
+    find_steps as find_steps,
+    is_replayable as is_replayable,
+    replayed as replayed,
+)
 from ._residual import ResidualMLP as ResidualMLP
 from ._time_scale import time_scale as time_scale
 from ._tolerances import loosest as loosest, tightened as tightened

@@ -139,7 +139,8 @@ class Depth(eqx.Module):
             ValueError: If the field's output is not of the state's shape and dtype, or
                 a tolerance is below what the dtype can hold.
         """  # ruff: ignore[docstring-extraneous-exception]
-        return self._solve(field, z0, None)
+        solution = refuse_failure(self.solve(field, z0), self.max_steps)
+        return jtu.tree_map(lambda z: z[-1], solution.ys)
 
     def along(
         self, field: Callable[..., Any], z0: State, ts: Float[Array | np.ndarray, " T"]
@@ -158,15 +159,24 @@ class Depth(eqx.Module):
         Raises:
             ValueError: As for a call; or the depths do not increase within (0, t1].
         """  # ruff: ignore[docstring-extraneous-exception]
-        self.check_times(ts)
-        ts = np.asarray(ts)
-        return self._solve(field, z0, np.minimum(ts, self.t1))
+        solution = self.solve(field, z0, self.reached(ts))
+        return refuse_failure(solution, self.max_steps).ys
 
-    def check_times(self, ts: Any) -> None:
-        """Refuse depths that a solve cannot visit one after the other.
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether the controller chooses its steps, so that they can end anywhere."""
+        return self.controller is None or isinstance(
+            self.controller.tree, diffrax.AbstractAdaptiveStepSizeController
+        )
+
+    def reached(self, ts: Any) -> np.ndarray:
+        """Depths that a solve can visit one after the other.
 
         Args:
             ts: The depths.
+
+        Returns:
+            The depths, a rounding beyond t1 taken off.
 
         Raises:
             ValueError: If they do not increase within (0, t1].
@@ -181,6 +191,7 @@ class Depth(eqx.Module):
             raise ValueError(
                 f"Depth: depth ends at t1={self.t1}, got ts up to {ts[-1]}. Raise `t1`."
             )
+        return np.minimum(ts, self.t1)
 
     def tolerances(self, dtype: Any) -> tuple[float, float] | None:
         """The relative and absolute tolerance of a solve.
@@ -230,21 +241,46 @@ class Depth(eqx.Module):
         else:
             rtol, atol = self.tolerances(dtype) or (TIGHT, TIGHT)
             controller = diffrax.PIDController(rtol=rtol, atol=atol)
-        adaptive = isinstance(controller, diffrax.AbstractAdaptiveStepSizeController)
-        if adaptive and (len(jumps) or ts is not None):
+        if self.is_adaptive and (len(jumps) or ts is not None):
             jump_ts = jnp.asarray(jumps, dtype) if len(jumps) else None
             step_ts = None if ts is None else jnp.asarray(ts, dtype)
             return diffrax.ClipStepSizeController(controller, step_ts, jump_ts)
         return controller
 
-    def _solve(self, field: Callable[..., Any], z0: State, ts: Any) -> State:
+    def solve(
+        self,
+        field: Callable[..., Any],
+        z0: State,
+        ts: Float[np.ndarray, " T"] | None = None,
+        *,
+        recorded: int | None = None,
+    ) -> diffrax.Solution:
+        """The solve itself; whether it succeeded is for the caller to see.
+
+        Args:
+            field: The vector field v, called as `field(t, z)`.
+            z0: The state at t = 0.
+            ts: Depths to save at; None for the end.
+            recorded: If given, the ends of all accepted steps are saved instead, of
+                this many at most, and there is no derivative.
+
+        Returns:
+            The solution.
+
+        Raises:
+            ValueError: As for a call.
+        """  # ruff: ignore[docstring-extraneous-exception]
         dtype = jnp.result_type(*jtu.tree_leaves(z0))
         t0, t1 = jnp.zeros((), dtype), jnp.asarray(self.t1, dtype)
         check_field(field, t0, z0)
         saveat = diffrax.SaveAt(t1=True)
         if ts is not None:
             saveat = diffrax.SaveAt(ts=jnp.asarray(ts, dtype))
-        solution = diffrax.diffeqsolve(
+        adjoint, max_steps = self.adjoint, self.max_steps
+        if recorded is not None:
+            saveat = diffrax.SaveAt(steps=True)
+            adjoint, max_steps = diffrax.ForwardMode(), recorded
+        return diffrax.diffeqsolve(
             diffrax.ODETerm(_apply),
             self.solver,
             t0=t0,
@@ -256,13 +292,11 @@ class Depth(eqx.Module):
             stepsize_controller=self.stepping(
                 dtype, tuple(getattr(field, "jumps", ())), ts
             ),
-            adjoint=self.adjoint,
-            max_steps=self.max_steps,
+            adjoint=adjoint,
+            max_steps=max_steps,
             event=self.event,
             throw=False,
         )
-        states = refuse_failure(solution, self.max_steps)
-        return states if ts is not None else jtu.tree_map(lambda z: z[-1], states)
 
 
 def _apply(t: Any, z: Any, field: Callable[..., Any]) -> Any:

@@ -127,7 +127,7 @@ class LatentODE(eqx.Module):
         self.size = size
         self.ts = times
         self.depth = Depth(times[-1] if times else 1.0) if depth is None else depth
-        self.depth.check_times(times)
+        self.depth.reached(times)
         noise = jnp.zeros(size, kind)
         if key is not None:
             noise = jax.random.normal(key, (size,), kind)

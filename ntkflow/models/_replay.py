@@ -213,8 +213,9 @@ class _Replay(eqx.Module):
         tableau = _tableau(self.depth)
         assert tableau is not None
         jumps = jnp.asarray(tuple(getattr(field, "jumps", ())), ends.dtype)
+        # What is saved is where the next step starts: at a jump, just behind it.
         starts = jnp.concatenate([jnp.zeros_like(ends[:1]), ends[:-1]])
-        starts = jnp.minimum(_beyond(starts, jumps), ends)
+        ends = _before(ends, jumps)
 
         def step(z: State, interval: Any) -> tuple[State, State]:
             z = _stepped(tableau, field, z, *interval)
@@ -223,13 +224,11 @@ class _Replay(eqx.Module):
         return jax.lax.scan(step, z0, (starts, ends))
 
 
-def _beyond(starts: Float[Array, " S"], jumps: Float[Array, " J"]) -> Any:
-    """Starts of steps, those at a jump after it: where the controller went on."""
-    after = jnp.nextafter(starts, jnp.inf)
-    above = jnp.any(after[:, None] == jumps[None], axis=1)
-    there = jnp.any(starts[:, None] == jumps[None], axis=1)
-    bumped = jnp.where(above, jnp.nextafter(after, jnp.inf), starts)
-    return jnp.where(there, after, bumped)
+def _before(ends: Float[Array, " S"], jumps: Float[Array, " J"]) -> Float[Array, " S"]:
+    """Ends of steps, those just behind a jump before it."""
+    behind = ends[:, None] == jnp.nextafter(jumps, jnp.inf)[None]
+    jump = jnp.sum(jnp.where(behind, jumps[None], 0), axis=1)
+    return jnp.where(jnp.any(behind, axis=1), jnp.nextafter(jump, -jnp.inf), ends)
 
 
 def _stepped(

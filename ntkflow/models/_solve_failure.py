@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import diffrax
+import equinox as eqx
 import equinox.internal as eqxi
 import jax
 import jax.numpy as jnp
@@ -52,17 +53,19 @@ class _Messages(Sequence):
         )
 
 
-def refuse_failure(solution: diffrax.Solution, max_steps: int | None) -> Any:
-    """The saved states of a solve that did what was asked.
+def refuse_failure(
+    solution: diffrax.Solution, max_steps: int | None
+) -> diffrax.Solution:
+    """A solve that did what was asked.
 
     Args:
         solution: The solve.
         max_steps: Its bound.
 
     Returns:
-        `solution.ys`; NaN if errors are turned off and the solve failed. When it
-        failed, an error is raised as the states are computed, which under `vmap` names
-        the example.
+        The solution; its times and states are NaN if errors are turned off and it
+        failed. When it failed, an error is raised as the states are computed, which
+        under `vmap` names the example.
 
     Verified by: tests/models/test_depth.py::test_failed_example_of_a_batch_is_named
     """
@@ -71,7 +74,9 @@ def refuse_failure(solution: diffrax.Solution, max_steps: int | None) -> Any:
     code = jnp.where(exhausted, _MAX_STEPS, jnp.where(failed, _OTHER, 0))
     code = jax.lax.stop_gradient(code)
     good = checked(max_steps)(code) == 0
-    return jtu.tree_map(lambda y: jnp.where(good, y, jnp.nan), solution.ys)
+    saved = solution.ts, solution.ys
+    saved = jtu.tree_map(lambda y: jnp.where(good, y, jnp.nan), saved)
+    return eqx.tree_at(lambda s: (s.ts, s.ys), solution, saved)
 
 
 def checked(max_steps: int | None) -> Any:

@@ -27,7 +27,12 @@ import ntkflow as nf
 
 from .measure import measure, report
 
-CASES = ("2-32-16-1", "2-128-64-1", "4-64-64-2", "8-128-64-10", "4-512-16-1") + (
+CASES = (
+    "2-32-16-1",
+    "2-128-64-1",
+    "4-64-64-2",
+    "8-128-64-10",
+    "4-512-16-1",
     "16-32-256-1",
     "16-512-64-10",
 )
@@ -153,7 +158,8 @@ def line(route: str, found: dict[str, Any]) -> str:
         return f"  {route:<16} {found['failed']}"
     return (
         f"  {route:<16}{1e3 * found['cpu']:>10.1f}{1e3 * found['wall']:>10.1f}"
-        f"{found['memory'] / 1e6:>10.0f}{found['compile']:>10.1f}{found['error']:>10.1e}"
+        f"{found['memory'] / 1e6:>10.0f}{found['compile']:>10.1f}"
+        f"{found['error']:>10.1e}"
     )
 
 
