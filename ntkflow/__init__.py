@@ -39,6 +39,7 @@ from .simulate import (
     SteadyState as SteadyState,
     Trajectory as Trajectory,
     log_times as log_times,
+    residual_defect as residual_defect,
     simulate as simulate,
 )
 

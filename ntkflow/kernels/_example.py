@@ -8,6 +8,7 @@ import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, PyTree, Shaped
 
 from ntkflow._types import Params
@@ -46,13 +47,17 @@ class Example(eqx.Module):
         return model(x) if self.apply is None else self.apply(model, x)
 
     def repeating(
-        self, params: Params, *xs: Shaped[Array, "_ ..."] | None
+        self,
+        params: Params,
+        x1: Shaped[Array, "N1 ..."],
+        x2: Shaped[Array, "N2 ..."] | None,
     ) -> "Example":
         """The same function with the solves in depth repeated step by step.
 
         Args:
             params: The trained leaves.
-            xs: All the examples it will be called on; None for none.
+            x1: Examples it will be called on.
+            x2: Others, or None.
 
         Returns:
             The function; itself where no solve can be repeated, or the steps cannot be
@@ -62,19 +67,19 @@ class Example(eqx.Module):
             EquinoxRuntimeError: A solve fails.
         """
         model = eqx.combine(params, self.static)
-        given = jax.tree.leaves((model, xs))
-        if not is_replayable(model) or any(
-            isinstance(g, jax.core.Tracer) for g in given
-        ):
+        given = jax.tree.leaves((model, x1, x2))
+        if not is_replayable(model) or any(isinstance(g, Tracer) for g in given):
             return self
         try:
             counts = [
-                find_steps(_evaluate, model, self.apply, x) for x in xs if x is not None
+                find_steps(_evaluate, model, self.apply, x)
+                for x in (x1, x2)
+                if x is not None
             ]
         except eqx.EquinoxRuntimeError:
             raise
         except Exception:
-            trace(self, params, xs[0])  # says what is wrong with the model
+            trace(self, params, x1)  # says what is wrong with the model
             raise
         most = (max(numbers) for numbers in zip(*counts, strict=True))
         return Example(self.static, self.apply, Steps(*most))

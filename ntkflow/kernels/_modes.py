@@ -6,11 +6,13 @@ the jaxpr. An ordinary differential equation inside a module is the usual case: 
 its adjoint allows is what the kernel can use.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
+from jaxtyping import PyTree
 
 
 class Modes(NamedTuple):
@@ -41,6 +43,23 @@ def find_modes(jaxpr: jex.Jaxpr, n_leaves: int) -> Modes:
     search = _Search()
     search.visit(jaxpr, [i < n_leaves for i in range(len(jaxpr.invars))])
     return Modes(forward=search.forward, reverse=search.reverse)
+
+
+def modes_of(function: Callable[[PyTree], Any], params: PyTree) -> Modes:
+    """How a function can be differentiated with respect to its argument.
+
+    Args:
+        function: Of arrays, whatever else it depends on held.
+        params: Its argument.
+
+    Returns:
+        The modes, as of `find_modes`.
+
+    Verified by:
+        tests/simulate/test_neural_ode.py::test_adjoints_of_one_mode_are_refused
+    """
+    jaxpr = jax.make_jaxpr(function)(params).jaxpr
+    return find_modes(jaxpr, len(jaxpr.invars))
 
 
 class _Search:

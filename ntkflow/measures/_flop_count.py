@@ -29,7 +29,7 @@ def count_flops(function: Callable[..., Any], *args: Any) -> float:
 
 
 def _of_jaxpr(jaxpr: jex.Jaxpr) -> float:
-    return sum(_of_equation(equation) for equation in jaxpr.eqns)
+    return sum((_of_equation(equation) for equation in jaxpr.eqns), start=0.0)
 
 
 def _of_equation(equation: jex.JaxprEqn) -> float:

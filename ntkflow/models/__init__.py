@@ -12,6 +12,7 @@ from ._activations import (
     default_w_std as default_w_std,
     resolve_activation as resolve_activation,
 )
+from ._adjoints import in_both_modes as in_both_modes
 from ._basis import (
     BasisField as BasisField,
     Legendre as Legendre,

@@ -278,7 +278,7 @@ class Depth(eqx.Module):
             saveat = diffrax.SaveAt(ts=jnp.asarray(ts, dtype))
         adjoint, max_steps = self.adjoint, self.max_steps
         if recorded is not None:
-            saveat = diffrax.SaveAt(steps=True)
+            saveat = diffrax.SaveAt(steps=True, fn=lambda t, z, args: None)
             adjoint, max_steps = diffrax.ForwardMode(), recorded
         return diffrax.diffeqsolve(
             diffrax.ODETerm(_apply),

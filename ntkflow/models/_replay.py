@@ -177,8 +177,9 @@ class _Replay(eqx.Module):
     steps: Steps = eqx.field(static=True)
 
     def __call__(self, field: Callable[..., Any], z0: State) -> State:
-        end, _ = self.repeat(field, z0, self.find(field, z0, None))
-        return end
+        ends = self.find(field, z0, None)
+        z, _ = self.repeat(field, z0, ends)
+        return z
 
     def along(self, field: Callable[..., Any], z0: State, ts: Any) -> State:
         if not self.depth.is_adaptive:
@@ -215,13 +216,13 @@ class _Replay(eqx.Module):
         jumps = jnp.asarray(tuple(getattr(field, "jumps", ())), ends.dtype)
         # What is saved is where the next step starts: at a jump, just behind it.
         starts = jnp.concatenate([jnp.zeros_like(ends[:1]), ends[:-1]])
-        ends = _before(ends, jumps)
+        intervals = starts, _before(ends, jumps)
 
         def step(z: State, interval: Any) -> tuple[State, State]:
             z = _stepped(tableau, field, z, *interval)
             return z, z
 
-        return jax.lax.scan(step, z0, (starts, ends))
+        return jax.lax.scan(step, z0, intervals)
 
 
 def _before(ends: Float[Array, " S"], jumps: Float[Array, " J"]) -> Float[Array, " S"]:

@@ -76,7 +76,9 @@ def refuse_failure(
     good = checked(max_steps)(code) == 0
     saved = solution.ts, solution.ys
     saved = jtu.tree_map(lambda y: jnp.where(good, y, jnp.nan), saved)
-    return eqx.tree_at(lambda s: (s.ts, s.ys), solution, saved)
+    return eqx.tree_at(
+        lambda s: (s.ts, s.ys), solution, saved, is_leaf=lambda leaf: leaf is None
+    )
 
 
 def checked(max_steps: int | None) -> Any:

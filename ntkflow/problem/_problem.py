@@ -15,7 +15,12 @@ from jaxtyping import Array, Inexact, Shaped
 
 from .._errors import unknown_name
 from .._types import Params, Scalar
-from ..models import named_leaves, partition, time_scale as model_time_scale
+from ..models import (
+    in_both_modes,
+    named_leaves,
+    partition,
+    time_scale as model_time_scale,
+)
 from ._decay import Decay
 from ._losses import AbstractLoss, SquaredError, as_loss
 
@@ -189,6 +194,8 @@ class Problem(eqx.Module):
     ) -> Inexact[Array, "N K"]:
         """The outputs f(x; θ) for a batch of inputs.
 
+        Solves in depth are such that they have derivatives in both modes.
+
         Args:
             params: Trained leaves.
             x: Inputs.
@@ -196,7 +203,7 @@ class Problem(eqx.Module):
         Returns:
             One row of outputs an example.
         """
-        return jax.vmap(self.model_of(params))(x)
+        return jax.vmap(in_both_modes(self.model_of(params)))(x)
 
     def loss_of(self, f: Inexact[Array, "N K"], y: Shaped[Array, "N ..."]) -> Scalar:
         """The loss Σ_i ℓ(f_i, y_i) of given outputs, without decay.

@@ -19,6 +19,7 @@ from ..measures import (
     default_measures,
 )
 from ..problem import Problem
+from ._derivatives import check_derivatives
 from ._events import AbstractEvent
 from ._growth import growth_warning
 from ._lanes import Lanes
@@ -157,6 +158,7 @@ def simulate(
     if measures is None:
         measures = _measures_for(problem, complete_flows(asked, ()))
     collect_variables(measures, problem)
+    check_derivatives(problem)
     all_flows = complete_flows(asked, measures)
     _check_events(events, problem, all_flows)
     costly = [event for event in events if event.costly]

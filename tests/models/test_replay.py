@@ -62,7 +62,9 @@ DEPTHS = {
 }
 
 
-@pytest.mark.parametrize("name", DEPTHS)
+@pytest.mark.parametrize(
+    "name", [pytest.param("Tsit5", marks=pytest.mark.slow), "Bosh3", "Euler"]
+)
 def test_replay_is_the_solve(key, name):
     """To rounding: the steps are the same, and held fixed in both derivatives."""
     model = bent(DEPTHS[name], key)
