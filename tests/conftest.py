@@ -2,6 +2,7 @@
 
 import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # One thread pool per worker: two cores shared by two workers, not oversubscribed.
@@ -38,3 +39,14 @@ def pytest_collection_finish() -> None:
 def key() -> jax.Array:
     """A key that every test may split as it likes."""
     return jax.random.key(20260)
+
+
+@pytest.fixture
+def cheaply_compiled() -> Iterator[None]:
+    """Compiles with hardly any optimization, in two thirds of the time.
+
+    For claims that keep their tolerances however they are compiled, as formulas do.
+    """
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

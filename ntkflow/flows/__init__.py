@@ -17,6 +17,7 @@ from ._depth_kernels import (
     depth_kernel as depth_kernel,
     lyapunov_kernel as lyapunov_kernel,
 )
+from ._depth_profile import DepthProfile as DepthProfile, depth_profile as depth_profile
 from ._descent import Descent as Descent, DescentState as DescentState
 from ._modified import Modified as Modified
 from ._parameters import (

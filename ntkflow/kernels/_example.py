@@ -8,7 +8,6 @@ import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, PyTree, Shaped
 
 from ntkflow._types import Params
@@ -68,7 +67,7 @@ class Example(eqx.Module):
         """
         model = eqx.combine(params, self.static)
         given = jax.tree.leaves((model, x1, x2))
-        if not is_replayable(model) or any(isinstance(g, Tracer) for g in given):
+        if not (is_replayable(model) and all(map(_is_known, given))):
             return self
         try:
             counts = [
@@ -83,6 +82,16 @@ class Example(eqx.Module):
             raise
         most = (max(numbers) for numbers in zip(*counts, strict=True))
         return Example(self.static, self.apply, Steps(*most))
+
+
+def _is_known(leaf: Any) -> bool:
+    """Whether a value is at hand: neither traced nor on other hosts."""
+    if not isinstance(leaf, jax.Array):
+        return True
+    try:
+        return leaf.is_fully_addressable
+    except jax.errors.ConcretizationTypeError:
+        return False
 
 
 def _evaluate(model: PyTree, apply: Callable[..., Any] | None, x: Array) -> Any:

@@ -18,6 +18,8 @@ from ntkflow.problem import Problem
 from tests.simulate.problems import dense_kernel, tiny
 from tests.tolerances import roundoff
 
+pytestmark = pytest.mark.usefixtures("cheaply_compiled")
+
 FLOWS = (
     Gradient(),
     Residual("evolving"),

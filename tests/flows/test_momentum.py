@@ -11,6 +11,8 @@ from ntkflow.solvers import KernelImplicit
 from tests.simulate.problems import dense_kernel
 from tests.tolerances import solver
 
+pytestmark = pytest.mark.usefixtures("cheaply_compiled")
+
 
 @pytest.mark.parametrize(
     ("damping", "method", "rtol"),

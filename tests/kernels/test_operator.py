@@ -12,6 +12,8 @@ import ntkflow as nf
 from ..tolerances import roundoff
 from .modules import CASES
 
+pytestmark = pytest.mark.usefixtures("cheaply_compiled")
+
 
 @pytest.fixture
 def case(key):

@@ -10,6 +10,8 @@ import pytest
 import ntkflow as nf
 from ntkflow.kernels import solve
 
+pytestmark = pytest.mark.usefixtures("cheaply_compiled")
+
 SIZE = 120
 
 

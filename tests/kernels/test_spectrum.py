@@ -11,6 +11,8 @@ from ntkflow.kernels import _action, _spectrum, eigenvalues, top_eigenpairs
 
 from ..tolerances import roundoff
 
+pytestmark = pytest.mark.usefixtures("cheaply_compiled")
+
 SIZE = 90
 SPECTRA = {
     "decaying": 1.0 / np.arange(1, SIZE + 1) ** 2,

@@ -11,6 +11,8 @@ from ntkflow.kernels import estimate_effective_rank, estimate_trace, spectral_de
 
 from ..tolerances import roundoff
 
+pytestmark = pytest.mark.usefixtures("cheaply_compiled")
+
 SIZE = 80
 SPECTRA = {
     "decaying": 1.0 / np.arange(1, SIZE + 1) ** 2,

@@ -10,6 +10,8 @@ import ntkflow as nf
 
 from ..tolerances import roundoff
 
+pytestmark = pytest.mark.usefixtures("cheaply_compiled")
+
 
 @pytest.fixture
 def problem(key):

@@ -18,6 +18,8 @@ from ntkflow.problem import CrossEntropy, Problem
 from ..tolerances import roundoff
 from .snapshots import IN, K, N, make_problem, move, read, snapshot
 
+pytestmark = pytest.mark.usefixtures("cheaply_compiled")
+
 KEY = jax.random.key(11)
 
 

@@ -21,6 +21,8 @@ from ntkflow.problem import CrossEntropy
 
 from .snapshots import IN, K, N, dense_velocity, make_problem, move, snapshot
 
+pytestmark = pytest.mark.usefixtures("cheaply_compiled")
+
 ALL_FLOWS = ("gradient", "residual_evolving", "residual_frozen", "linearized")
 
 

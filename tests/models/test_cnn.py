@@ -9,6 +9,8 @@ import pytest
 from ntkflow import models
 from tests import tolerances
 
+pytestmark = pytest.mark.usefixtures("cheaply_compiled")
+
 SHAPE = (2, 4, 5)
 
 

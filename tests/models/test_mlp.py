@@ -10,6 +10,8 @@ from ntkflow import models
 from tests import tolerances
 from tests.models.jacobians import kernel
 
+pytestmark = pytest.mark.usefixtures("cheaply_compiled")
+
 PARAMETERIZATIONS = ["standard", "ntk", "mean_field"]
 IN, OUT, WIDTH = 5, 3, 16
 

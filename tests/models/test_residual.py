@@ -8,6 +8,8 @@ import pytest
 from ntkflow import models
 from tests import tolerances
 
+pytestmark = pytest.mark.usefixtures("cheaply_compiled")
+
 
 def test_residual_mlp_matches_the_loop(key):
     model = models.ResidualMLP(4, 2, 8, 3, "sin", w_std=1.1, b_std=0.2, key=key)

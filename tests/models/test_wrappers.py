@@ -11,6 +11,8 @@ from ntkflow import models
 from tests import tolerances
 from tests.models.jacobians import jacobian, kernel
 
+pytestmark = pytest.mark.usefixtures("cheaply_compiled")
+
 
 def mlp(key, **kwargs):
     return models.MLP(3, 2, 8, 2, key=key, **kwargs)

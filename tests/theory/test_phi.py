@@ -9,6 +9,8 @@ import pytest
 from ntkflow.theory import phi, phi_slopes
 from tests.tolerances import roundoff
 
+pytestmark = pytest.mark.usefixtures("cheaply_compiled")
+
 DTYPES = [jnp.float32, jnp.float64]
 SIZES = [0.0, 1e-12, 1e-6, 1e-3, 0.1, 0.4, 0.6, 0.99, 1.01, 1.99, 2.01, 2.9, 3.1, 5.0]
 
