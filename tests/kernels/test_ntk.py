@@ -14,6 +14,8 @@ from ..tolerances import roundoff
 from . import quick, twin
 from .modules import CASES
 
+pytestmark = pytest.mark.usefixtures("cheaply_compiled")
+
 LAYOUTS = ["full", "diagonal", "trace"]
 
 

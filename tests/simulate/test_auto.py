@@ -25,6 +25,8 @@ from ntkflow.simulate._plan import plan_solves
 from ntkflow.solvers import Chebyshev, Explicit
 from tests.simulate.problems import tiny
 
+pytestmark = pytest.mark.usefixtures("cheaply_compiled")
+
 ALL = (EXPLICIT, CHEBYSHEV, ROCK4, IMPLICIT, EXPONENTIAL)
 NARROW = Prices(5.6e6, 33.0, 152.0, 1107.0, 1, 1)
 MANY = Prices(1e7, 68.0, 680.0, 4960.0, 1, 1)

@@ -17,6 +17,8 @@ from tests.simulate.problems import dense_kernel, tiny
 from tests.solvers.quick import quick_jit
 from tests.tolerances import roundoff, solver
 
+pytestmark = pytest.mark.usefixtures("cheaply_compiled")
+
 quickly = pytest.mark.usefixtures("quickly_compiled")
 QUIET = {"measures": (), "progress": False}
 ETA = 0.02

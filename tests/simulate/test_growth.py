@@ -16,6 +16,8 @@ from ntkflow.simulate import Trajectory, log_times, simulate
 from ntkflow.solvers import Chebyshev, KernelExponential
 from tests.simulate.problems import tiny
 
+pytestmark = pytest.mark.usefixtures("cheaply_compiled")
+
 quickly = pytest.mark.usefixtures("quickly_compiled")
 plateau = pytest.mark.filterwarnings("ignore:Errors made on the plateau")
 SETTINGS = {"flows": [Gradient()], "measures": (), "progress": False}

@@ -17,6 +17,8 @@ from ntkflow.simulate import Reason, log_times, simulate
 from tests.simulate.problems import dense_kernel, tiny
 from tests.tolerances import solver
 
+pytestmark = pytest.mark.usefixtures("cheaply_compiled")
+
 quickly = pytest.mark.usefixtures("quickly_compiled")
 RTOL, ATOL = 1e-6, 1e-8
 

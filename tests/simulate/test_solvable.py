@@ -15,6 +15,8 @@ from ntkflow.problem import Problem
 from ntkflow.simulate import log_times, simulate
 from tests.tolerances import solver
 
+pytestmark = pytest.mark.usefixtures("cheaply_compiled")
+
 quickly = pytest.mark.usefixtures("quickly_compiled")
 RTOL = 1e-7
 SETTINGS = {"flows": [Gradient()], "rtol": RTOL, "atol": 1e-10, "progress": False}

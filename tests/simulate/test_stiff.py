@@ -15,6 +15,8 @@ from ntkflow.simulate import Reason, log_times, simulate
 from ntkflow.solvers import Chebyshev, FunctionSpace, KernelExponential, KernelImplicit
 from tests.simulate.problems import tiny
 
+pytestmark = pytest.mark.usefixtures("cheaply_compiled")
+
 TIMES = log_times(1e-2, 4, 9)
 SETTINGS = {"flows": [Gradient()], "measures": (), "progress": False}
 SOLVERS = {
