@@ -11,6 +11,7 @@ from . import (
     data as data,
     experiments as experiments,
     flows as flows,
+    infinite as infinite,
     kernels as kernels,
     measures as measures,
     models as models,

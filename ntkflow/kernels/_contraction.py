@@ -72,7 +72,7 @@ class Contraction(AbstractMethod):
             passes=request.n_examples * once * (1 + 2 * each),
             contraction=sum(plan.flops for plan in plans),
             least=least_bytes(cost),
-            tiling=plan_tiles(request, cost),
+            tiling=plan_tiles(request.grid, cost),
             leaves=plans,
         )
 
@@ -85,7 +85,7 @@ class Contraction(AbstractMethod):
         Returns:
             One kernel; or one for each trained leaf, if they were asked for.
         """
-        tiling = checked_tiling(self.name, request, _cost(request))
+        tiling = checked_tiling(self.name, request.grid, _cost(request))
 
         def features(x: Shaped[Array, "n ..."]) -> list[Float[Array, "n K 1 _"]]:
             jacobians = jax.vmap(
@@ -105,7 +105,7 @@ class Contraction(AbstractMethod):
             )
             return grams if request.by_leaf else (sum(grams[1:], start=grams[0]),)
 
-        return compute_tiles(request, features, contract, tiling)
+        return compute_tiles(request.grid, features, contract, tiling)
 
 
 def _cost(request: Request) -> Cost:

@@ -12,6 +12,7 @@ from ntkflow._types import Params
 from ntkflow.kernels._example import Example, Traced
 from ntkflow.kernels._layouts import AbstractLayout
 from ntkflow.kernels._modes import Modes
+from ntkflow.kernels._tiles import Grid
 
 
 class Request(NamedTuple):
@@ -38,24 +39,26 @@ class Request(NamedTuple):
     max_bytes: int
 
     @property
-    def n1(self) -> int:
-        """Examples along the rows."""
-        return self.x1.shape[0]
-
-    @property
-    def n2(self) -> int:
-        """Examples along the columns."""
-        return self.n1 if self.x2 is None else self.x2.shape[0]
+    def grid(self) -> Grid:
+        """The pairs of examples."""
+        return Grid(
+            self.x1,
+            self.x2,
+            self.layout,
+            self.traced.n_outputs,
+            self.dtype,
+            self.max_bytes,
+        )
 
     @property
     def n_examples(self) -> int:
         """Examples, each counted once."""
-        return self.n1 + (0 if self.x2 is None else self.n2)
+        return self.grid.n_examples
 
     @property
     def contracted(self) -> float:
         """Pairs of examples to contract: half of a symmetric kernel's."""
-        return self.n1 * self.n2 / (2 if self.x2 is None else 1)
+        return self.grid.n1 * self.grid.n2 / (2 if self.x2 is None else 1)
 
     @property
     def formed(self) -> int:

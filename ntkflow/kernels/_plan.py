@@ -143,7 +143,7 @@ def plan(
     check_modes(method, request.traced.modes)
     estimates = estimate_all(request)
     chosen = cheapest(request, estimates) if method == "auto" else method
-    shape = layout.shape(request.n1, request.n2, request.traced.n_outputs)
+    shape = layout.shape(request.grid.n1, request.grid.n2, request.traced.n_outputs)
     names = [name for name, _ in named_leaves(params)]
     found = estimates[chosen].leaves
     return Plan(

@@ -95,7 +95,7 @@ class Structured(AbstractMethod):
             passes=request.n_examples * (once + backward),
             contraction=sum(plan.flops for plan in plans),
             least=least_bytes(cost),
-            tiling=plan_tiles(request, cost),
+            tiling=plan_tiles(request.grid, cost),
             leaves=plans,
         )
 
@@ -111,7 +111,7 @@ class Structured(AbstractMethod):
         leaves = jax.tree.leaves(request.params)
         factors = choose_factors(request, len(leaves))
         cost = _cost(request, factors, leaves)
-        tiling = checked_tiling(self.name, request, cost)
+        tiling = checked_tiling(self.name, request.grid, cost)
 
         def features(x: Shaped[Array, "n ..."]) -> Features:
             return jax.vmap(lambda xi: make_features(request, factors, leaves, xi))(x)
@@ -119,7 +119,7 @@ class Structured(AbstractMethod):
         def contract(first: Features, second: Features) -> tuple[Array, ...]:
             return _contract(request, factors, first, second)
 
-        return compute_tiles(request, features, contract, tiling)
+        return compute_tiles(request.grid, features, contract, tiling)
 
 
 def _contract(

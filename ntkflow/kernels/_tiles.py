@@ -14,10 +14,10 @@ from typing import Any, Final, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int
 
 from ntkflow.kernels._layouts import AbstractLayout
-from ntkflow.kernels._methods import Request
 
 Features = Any
 """Arrays whose first axis is the example."""
@@ -26,6 +26,45 @@ Kernels = tuple[Array, ...]
 CACHED: Final = 2**22
 """Bytes of work on a block on a CPU, which should stay in the cache. Measured best,
 within noise, between half and twice this."""
+
+
+class Grid(NamedTuple):
+    """The pairs of examples of a kernel, and what is kept of each.
+
+    Attributes:
+        x1: Examples along the rows: an array, or several with the examples first.
+        x2: Examples along the columns; None for those along the rows.
+        layout: Which pairs of outputs are kept.
+        n_outputs: Outputs K.
+        dtype: Dtype of the kernel.
+        max_bytes: Bound on the working memory.
+    """
+
+    x1: Any
+    x2: Any
+    layout: AbstractLayout
+    n_outputs: int
+    dtype: np.dtype
+    max_bytes: int
+
+    @property
+    def n1(self) -> int:
+        """Examples along the rows."""
+        return _count(self.x1)
+
+    @property
+    def n2(self) -> int:
+        """Examples along the columns."""
+        return self.n1 if self.x2 is None else _count(self.x2)
+
+    @property
+    def n_examples(self) -> int:
+        """Examples, each counted once."""
+        return self.n1 + (0 if self.x2 is None else self.n2)
+
+
+def _count(x: Any) -> int:
+    return jax.tree.leaves(x)[0].shape[0]
 
 
 class Cost(NamedTuple):
@@ -70,19 +109,19 @@ def least_bytes(cost: Cost) -> int:
     return 2 * cost.example + cost.work + cost.pair
 
 
-def plan_tiles(request: Request, cost: Cost) -> Tiling | None:
+def plan_tiles(grid: Grid, cost: Cost) -> Tiling | None:
     """Cut the examples so that working memory keeps within the bound.
 
     Args:
-        request: What is to be computed.
+        grid: The pairs of examples.
         cost: What features and pairs take.
 
     Returns:
         The tiling; tiles of one kind are nearly equal. None if a tile of one example
         is over the bound.
     """
-    n1, n2, bound = request.n1, request.n2, request.max_bytes
-    n_kept = request.n_examples
+    n1, n2, bound = grid.n1, grid.n2, grid.max_bytes
+    n_kept = grid.n_examples
 
     def needed(size: int, chunk: int, kept: bool) -> int:
         rows, columns = min(size, n1), min(size, n2)
@@ -97,21 +136,21 @@ def plan_tiles(request: Request, cost: Cost) -> Tiling | None:
     kept = needed(1, 1, kept=True) <= bound and n_kept * cost.example <= bound // 2
     if kept:
         size = _largest(most, lambda n: needed(n, 1, kept=True) <= bound)
-        size = _balanced(request, min(size, _preferred(request, cost)))
+        size = _balanced(grid, min(size, _preferred(grid, cost)))
         chunk = _largest(most, lambda n: needed(size, n, kept=True) <= bound)
     else:
         size = _largest(most, lambda n: needed(n, n, kept=False) <= bound)
-        size = _balanced(request, size)
+        size = _balanced(grid, size)
         chunk = size
     return Tiling(min(size, n1), min(size, n2), chunk, kept)
 
 
-def checked_tiling(method: str, request: Request, cost: Cost) -> Tiling:
+def checked_tiling(method: str, grid: Grid, cost: Cost) -> Tiling:
     """The tiling, or an error that tells what would suffice.
 
     Args:
         method: Name of the method, for the error.
-        request: What is to be computed.
+        grid: The pairs of examples.
         cost: What features and pairs take.
 
     Returns:
@@ -120,20 +159,20 @@ def checked_tiling(method: str, request: Request, cost: Cost) -> Tiling:
     Raises:
         ValueError: A tile of one example is over the bound.
     """
-    tiling = plan_tiles(request, cost)
+    tiling = plan_tiles(grid, cost)
     if tiling is None:
         raise ValueError(
-            f"max_bytes={request.max_bytes:,} is too small: one pair of examples takes "
+            f"max_bytes={grid.max_bytes:,} is too small: one pair of examples takes "
             f"about {least_bytes(cost):,} bytes with {method!r}. Raise max_bytes, or "
             "use method='vector_products', which forms no Jacobian."
         )
     return tiling
 
 
-def _preferred(request: Request, cost: Cost) -> int:
+def _preferred(grid: Grid, cost: Cost) -> int:
     """The tile that is fastest where memory is no matter."""
     if jax.default_backend() != "cpu":
-        return max(request.n1, request.n2)  # one large product keeps a GPU busy
+        return max(grid.n1, grid.n2)  # one large product keeps a GPU busy
     return max(1, math.isqrt(CACHED // cost.pair))
 
 
@@ -146,25 +185,25 @@ def _largest(most: int, fits: Callable[[int], bool]) -> int:
     return low
 
 
-def _balanced(request: Request, size: int) -> int:
+def _balanced(grid: Grid, size: int) -> int:
     """The same number of tiles or one more, of nearly equal size."""
-    total = max(request.n1, request.n2)
+    total = max(grid.n1, grid.n2)
     count = math.ceil(total / size)
-    if request.x2 is None and count % 2 == 0:
+    if grid.x2 is None and count % 2 == 0:
         count += 1  # half a circle of an odd number of tiles meets no pair twice
     return math.ceil(total / count)
 
 
 def compute_tiles(
-    request: Request,
-    features: Callable[[Array], Features],
+    grid: Grid,
+    features: Callable[[Any], Features],
     contract: Callable[[Features, Features], Kernels],
     tiling: Tiling,
 ) -> Kernels:
     """Compute kernels from features.
 
     Args:
-        request: What is to be computed.
+        grid: The pairs of examples.
         features: Examples -> features.
         contract: Features of two sets of examples -> blocks of the kernels.
         tiling: How the examples are cut.
@@ -174,20 +213,20 @@ def compute_tiles(
     """
     # Reverse differentiation would otherwise keep what every tile went through.
     make, block = jax.checkpoint(features), jax.checkpoint(contract)
-    rows = _cut(request.x1, tiling.rows, make, tiling)
-    x2 = request.x2
+    rows = _cut(grid.x1, tiling.rows, make, tiling)
+    x2 = grid.x2
     symmetric = x2 is None
     columns = rows if x2 is None else _cut(x2, tiling.columns, make, tiling)
-    sweep = _Sweep(request.layout, rows, columns, block)
+    sweep = _Sweep(grid.layout, rows, columns, block)
     if rows.n_tiles == columns.n_tiles == 1:
         kernels = contract(*jax.lax.optimization_barrier((rows.at(0), columns.at(0))))
         if symmetric:
             # Computed once: two computations of one entry could be rounded apart.
             kernels = jax.lax.optimization_barrier(kernels)
-            return tuple(request.layout.symmetrize(kernel) for kernel in kernels)
+            return tuple(grid.layout.symmetrize(kernel) for kernel in kernels)
         return kernels
-    shape = request.layout.shape(request.n1, request.n2, request.traced.n_outputs)
-    start = tuple(jnp.zeros(shape, request.dtype) for _ in range(sweep.n_kernels()))
+    shape = grid.layout.shape(grid.n1, grid.n2, grid.n_outputs)
+    start = tuple(jnp.zeros(shape, grid.dtype) for _ in range(sweep.n_kernels()))
     return sweep.symmetric(start) if symmetric else sweep.cross(start)
 
 
@@ -217,20 +256,23 @@ class _Tiles(NamedTuple):
         )
 
 
-def _cut(
-    x: Array, size: int, make: Callable[[Array], Features], tiling: Tiling
-) -> _Tiles:
+def _cut(x: Any, size: int, make: Callable[[Any], Features], tiling: Tiling) -> _Tiles:
+    total = _count(x)
     if not tiling.kept:
-        return _Tiles(size, x.shape[0], x, make)
-    if tiling.chunk >= x.shape[0]:
+        return _Tiles(size, total, x, make)
+    if tiling.chunk >= total:
         values = make(x)
     else:
         values = jax.lax.map(
-            lambda xi: jax.tree.map(lambda v: v[0], make(xi[None])),
+            lambda xi: jax.tree.map(lambda v: v[0], make(_alone(xi))),
             x,
             batch_size=tiling.chunk,
         )
-    return _Tiles(size, x.shape[0], values, lambda tile: tile)
+    return _Tiles(size, total, values, lambda tile: tile)
+
+
+def _alone(x: Any) -> Any:
+    return jax.tree.map(lambda v: v[None], x)
 
 
 class _Sweep(NamedTuple):

@@ -47,10 +47,10 @@ class VectorProducts(AbstractMethod):
         Returns:
             Operations and memory.
         """
-        once, columns = request.traced.flops, request.n2 * request.traced.n_outputs
+        once, columns = request.traced.flops, request.grid.n2 * request.traced.n_outputs
         # A vjp of one example, then a jvp of all rows, which costs twice a pass.
         return Estimate(
-            passes=columns * once * (2 + 2 * request.n1),
+            passes=columns * once * (2 + 2 * request.grid.n1),
             contraction=0,
             least=sum(_bytes(request)),
             tiling=None,
@@ -116,14 +116,14 @@ class VectorProducts(AbstractMethod):
             )
         most = (request.max_bytes - fixed) // each
         n_outputs = request.traced.n_outputs
-        return min(request.n2, max(1, most // n_outputs)), min(n_outputs, most)
+        return min(request.grid.n2, max(1, most // n_outputs)), min(n_outputs, most)
 
 
 def _bytes(request: Request) -> tuple[int, int]:
     """What is held throughout, and what one column takes besides."""
     leaves = jax.tree.leaves(request.params)
     numbers = sum(math.prod(leaf.shape) for leaf in leaves)
-    forward = request.n1 * request.traced.activations
+    forward = request.grid.n1 * request.traced.activations
     size = request.dtype.itemsize
     return forward * size, (2 * numbers + forward) * size
 

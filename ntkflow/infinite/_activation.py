@@ -1,0 +1,208 @@
+"""Activations: what a function of one variable makes of a Gaussian process.
+
+For Gaussian u, v of variances q₁, q₂ and covariance c an activation φ is its dual
+κ(c, q₁, q₂) = E[φ(u) φ(v)] and the derivative κ̇ = E[φ'(u) φ'(v)], which by Price's
+theorem is ∂κ/∂c. One activation is one class with these two formulas.
+"""
+
+import abc
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ntkflow.infinite._checks import check_gaussian
+from ntkflow.infinite._finite import Pointwise
+from ntkflow.infinite._layer import AbstractLayer, Shape
+from ntkflow.infinite._moments import Moments
+
+
+class AbstractActivation(AbstractLayer):
+    """A function of one variable, applied to every unit."""
+
+    @abc.abstractmethod
+    def function(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        """The activation itself.
+
+        Args:
+            x: Preactivations.
+
+        Returns:
+            φ(x), elementwise.
+        """
+
+    @abc.abstractmethod
+    def dual(
+        self,
+        c: Float[Array, "..."],
+        q1: Float[Array, "..."],
+        q2: Float[Array, "..."],
+    ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+        """E[φ(u) φ(v)] and E[φ'(u) φ'(v)].
+
+        Finite, and with finite derivatives, wherever |c| ≤ √(q₁q₂), zero variances
+        included; rounding may take c a little beyond.
+
+        Args:
+            c: Covariances of u and v.
+            q1: Variances of u; shaped to be broadcast against `c`.
+            q2: Variances of v.
+
+        Returns:
+            Both, with the shape of `c`.
+        """
+
+    @abc.abstractmethod
+    def second_moment(self, q: Float[Array, "..."]) -> Float[Array, "..."]:
+        """E[φ(u)²].
+
+        Args:
+            q: Variances of u.
+
+        Returns:
+            The moment for every variance.
+        """
+
+    @property
+    def is_linear(self) -> bool:
+        """The mean of φ(u) need not vanish, and its values are not Gaussian."""
+        return False
+
+    @property
+    def is_random(self) -> bool:
+        """It has no weights."""
+        return False
+
+    def needs_pairs(self, after: bool) -> bool:
+        """Equal positions are mapped to equal positions.
+
+        Args:
+            after: Whether pairs are asked for behind the layer.
+
+        Returns:
+            The same.
+        """
+        return after
+
+    def propagate(self, moments: Moments) -> Moments:
+        """The moments of φ of the units.
+
+        Args:
+            moments: Those of the units.
+
+        Returns:
+            Those of φ, no longer Gaussian.
+
+        Raises:
+            ValueError: The units are not Gaussian.
+        """  # ruff: ignore[docstring-extraneous-exception]
+        check_gaussian(type(self).__name__, moments)
+        first, second = moments.variance1, moments.variance2
+        q1, q2 = moments.beside(first, second)
+        nngp, slope = self.dual(_of_the_same(moments), q1, q2)
+        own1 = self._own(moments.own1, first, moments.pairs)
+        own2 = self._own(moments.own2, second, moments.pairs)
+        ntk = slope * moments.ntk
+        return moments.with_moments(nngp, ntk, own1, own2, gaussian=False)
+
+    def build(
+        self, shape: Shape, width: int, *, key: PRNGKeyArray
+    ) -> tuple[Callable[[Any], Any], Shape]:
+        """The function.
+
+        Args:
+            shape: Units and positions of one input.
+            width: Not used.
+            key: Not used.
+
+        Returns:
+            The function as a module, and the same shape.
+        """
+        return Pointwise(self.function), shape
+
+    def _own(
+        self, own: Float[Array, "N ..."], variance: Float[Array, "N *S"], pairs: bool
+    ) -> Float[Array, "N ..."]:
+        if not pairs:
+            return self.second_moment(own)
+        ones = (1,) * (variance.ndim - 1)
+        q1 = variance.reshape(*variance.shape, *ones)
+        q2 = variance.reshape(variance.shape[0], *ones, *variance.shape[1:])
+        return self.dual(own, q1, q2)[0]
+
+
+def _of_the_same(moments: Moments) -> Float[Array, "N1 N2 ..."]:
+    """The covariance, of an example with itself exactly its variance.
+
+    Kernels with an angle in them would turn a rounding error e there into √e.
+    """  # ruff: ignore[docstring-missing-returns]
+    rank = moments.nngp.ndim - 2
+    same = moments.same.reshape(*moments.same.shape, *(1,) * rank)
+    return jnp.where(same, moments.own1[:, None], moments.nngp)
+
+
+def sine_and_cosine(
+    c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]
+) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """Of the angle between u and v the sine and the cosine, times √(q₁q₂).
+
+    Args:
+        c: Covariances.
+        q1: Variances of u.
+        q2: Variances of v.
+
+    Returns:
+        √(q₁q₂ − c²), and c held within ±√(q₁q₂).
+    """
+    # The root of a rounded square is exact: the angle between equals is exactly 0.
+    norm = safe_sqrt(q1 * q2)
+    cosine = jnp.clip(c, -norm, norm)
+    # (a − c)(a + c) keeps the digits that a² − c² loses when the two are close.
+    return safe_sqrt((norm - cosine) * (norm + cosine)), cosine
+
+
+def supplement(
+    sine: Float[Array, "..."], cosine: Float[Array, "..."]
+) -> Float[Array, "..."]:
+    """π − θ from sine and cosine of the angle θ, both times the same length.
+
+    Args:
+        sine: The sine, not negative.
+        cosine: The cosine.
+
+    Returns:
+        The angle; π/2 where the length is 0.
+    """
+    nothing = (sine == 0) & (cosine == 0)
+    return jnp.arctan2(jnp.where(nothing, jnp.ones_like(sine), sine), -cosine)
+
+
+def safe_sqrt(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The square root, with derivative 0 at 0.
+
+    Args:
+        x: Numbers that are not negative but for rounding.
+
+    Returns:
+        √x, and 0 where x ≤ 0.
+    """
+    positive = x > 0
+    # Double where: the derivative never sees the zero.
+    root = jnp.sqrt(jnp.where(positive, x, jnp.ones_like(x)))
+    return jnp.where(positive, root, jnp.zeros_like(x))
+
+
+def safe_divide(x: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The quotient, and 0 where the divisor is not positive.
+
+    Args:
+        x: Numerators.
+        y: Divisors.
+
+    Returns:
+        x/y.
+    """
+    positive = y > 0
+    quotient = x / jnp.where(positive, y, jnp.ones_like(y))
+    return jnp.where(positive, quotient, jnp.zeros_like(quotient))
