@@ -10,7 +10,7 @@ from ntkflow.infinite._moments import Moments
 
 
 def check_scale(
-    owner: str, name: str, value: float | int | Float[Array, ""]
+    owner: str, name: str, value: float | int | Float[Array, "..."]
 ) -> float | Float[Array, ""]:
     """Refuse a scale that is negative, not finite or no number.
 

@@ -50,8 +50,8 @@ class Dense(AbstractLayer):
 
     def __init__(
         self,
-        w_std: float | int | Float[Array, ""] = 1.0,
-        b_std: float | int | Float[Array, ""] = 0.1,
+        w_std: float | int | Float[Array, "..."] = 1.0,
+        b_std: float | int | Float[Array, "..."] = 0.1,
         parameterization: str = "ntk",
         width: int | None = None,
         *,

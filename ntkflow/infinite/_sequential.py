@@ -31,7 +31,7 @@ class Sequential(AbstractLayer):
 
     layers: tuple[AbstractLayer, ...]
 
-    def __init__(self, layers: Sequence[AbstractLayer]):
+    def __init__(self, layers: Sequence[Any]):
         self.layers = tuple(layers)
         if not self.layers:
             raise ValueError("Sequential needs at least one layer, such as Dense().")
@@ -45,11 +45,11 @@ class Sequential(AbstractLayer):
 
     def __call__(
         self,
-        x1: Shaped[Array | np.ndarray, "N1 C ..."],
-        x2: Shaped[Array | np.ndarray, "N2 C ..."] | None = None,
+        x1: Shaped[Array | np.ndarray, "..."],
+        x2: Shaped[Array | np.ndarray, "..."] | None = None,
         *,
-        mask1: Bool[Array | np.ndarray, "N1 ..."] | None = None,
-        mask2: Bool[Array | np.ndarray, "N2 ..."] | None = None,
+        mask1: Bool[Array | np.ndarray, "..."] | None = None,
+        mask2: Bool[Array | np.ndarray, "..."] | None = None,
         max_bytes: int | None = None,
         mesh: jax.sharding.Mesh | None = None,
     ) -> Kernels:
@@ -59,10 +59,11 @@ class Sequential(AbstractLayer):
         arrays.
 
         Args:
-            x1: Examples along the rows; an image is [C, H, W].
+            x1: Examples along the rows, [N1, C] or, with positions, such as images
+                have, [N1, C, ...].
             x2: Examples along the columns; by default those along the rows.
-            mask1: Which positions of the rows hold something, for inputs of different
-                lengths; by default all.
+            mask1: Which positions [N1, ...] of the rows hold something, for inputs of
+                different lengths; by default all.
             mask2: The same for the columns.
             max_bytes: Bound on the working memory in bytes, the result apart; by
                 default `ntkflow.kernels.default_max_bytes()`.

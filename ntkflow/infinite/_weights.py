@@ -34,8 +34,8 @@ class Weights(eqx.Module):
     def __init__(
         self,
         owner: str,
-        w_std: float | int | Float[Array, ""],
-        b_std: float | int | Float[Array, ""],
+        w_std: float | int | Float[Array, "..."],
+        b_std: float | int | Float[Array, "..."],
         parameterization: str,
         width: int | None,
         use_bias: bool,
