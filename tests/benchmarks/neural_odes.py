@@ -56,7 +56,7 @@ def network(case: str, **settings: Any) -> nf.models.NeuralODE:
     state, width, _, outputs = (int(part) for part in case.split("-"))
     keys = jax.random.split(jax.random.key(0), 3)
     return nf.models.NeuralODE(
-        nf.models.MLPField(state, width, key=keys[0], w_std=1.5),
+        nf.models.MLPField(state, width, depth=2, key=keys[0], w_std=1.5),
         encoder=nf.models.Dense(INPUTS, state, key=keys[1]),
         readout=nf.models.Dense(state, outputs, key=keys[2]),
         depth=nf.models.Depth(1.0, **settings),
