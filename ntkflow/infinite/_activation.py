@@ -9,6 +9,7 @@ import abc
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -16,6 +17,8 @@ from ntkflow.infinite._checks import check_gaussian
 from ntkflow.infinite._finite import Pointwise
 from ntkflow.infinite._layer import AbstractLayer, Shape
 from ntkflow.infinite._moments import Moments
+
+Triple = tuple[Float[Array, "..."], Float[Array, "..."], Float[Array, "..."]]
 
 
 class AbstractActivation(AbstractLayer):
@@ -101,8 +104,13 @@ class AbstractActivation(AbstractLayer):
         first, second = moments.variance1, moments.variance2
         q1, q2 = moments.beside(first, second)
         nngp, slope = self.dual(_of_the_same(moments), q1, q2)
-        own1 = self._own(moments.own1, first, moments.pairs)
-        own2 = self._own(moments.own2, second, moments.pairs)
+        if moments.pairs:
+            own1 = self._own(moments.own1, first)
+            own2 = self._own(moments.own2, second)
+        else:
+            # One call for both: an activation by quadrature takes a second to compile.
+            own = self.second_moment(jnp.concatenate([first, second]))
+            own1, own2 = own[: len(first)], own[len(first) :]
         ntk = slope * moments.ntk
         return moments.with_moments(nngp, ntk, own1, own2, gaussian=False)
 
@@ -119,13 +127,13 @@ class AbstractActivation(AbstractLayer):
         Returns:
             The function as a module, and the same shape.
         """
-        return Pointwise(self.function), shape
+        # Python numbers, since a function without parameters must be hashable.
+        fixed = jax.tree.map(float, self)
+        return Pointwise(fixed.function), shape
 
     def _own(
-        self, own: Float[Array, "N ..."], variance: Float[Array, "N *S"], pairs: bool
+        self, own: Float[Array, "N ..."], variance: Float[Array, "N *S"]
     ) -> Float[Array, "N ..."]:
-        if not pairs:
-            return self.second_moment(own)
         ones = (1,) * (variance.ndim - 1)
         q1 = variance.reshape(*variance.shape, *ones)
         q2 = variance.reshape(variance.shape[0], *ones, *variance.shape[1:])
@@ -140,6 +148,36 @@ def _of_the_same(moments: Moments) -> Float[Array, "N1 N2 ..."]:
     rank = moments.nngp.ndim - 2
     same = moments.same.reshape(*moments.same.shape, *(1,) * rank)
     return jnp.where(same, moments.own1[:, None], moments.nngp)
+
+
+@jax.custom_jvp
+def determinant(
+    c: Float[Array, "..."], q1: Float[Array, "..."], q2: Float[Array, "..."]
+) -> Float[Array, "..."]:
+    """q₁q₂ − c², the determinant of the covariance of u and v.
+
+    Exactly 0 where they are equal, never negative, and with the derivatives of the
+    polynomial that it is. Kernels written in it need no root that vanishes.
+
+    Args:
+        c: Covariances.
+        q1: Variances of u.
+        q2: Variances of v.
+
+    Returns:
+        The determinant.
+    """
+    norm = safe_sqrt(q1 * q2)
+    cosine = jnp.clip(c, -norm, norm)
+    return (norm - cosine) * (norm + cosine)
+
+
+@determinant.defjvp
+def _determinant_jvp(
+    primals: Triple, tangents: Triple
+) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    (c, q1, q2), (dc, dq1, dq2) = primals, tangents
+    return determinant(c, q1, q2), q1 * dq2 + q2 * dq1 - 2 * c * dc
 
 
 def sine_and_cosine(
@@ -162,22 +200,6 @@ def sine_and_cosine(
     return safe_sqrt((norm - cosine) * (norm + cosine)), cosine
 
 
-def supplement(
-    sine: Float[Array, "..."], cosine: Float[Array, "..."]
-) -> Float[Array, "..."]:
-    """π − θ from sine and cosine of the angle θ, both times the same length.
-
-    Args:
-        sine: The sine, not negative.
-        cosine: The cosine.
-
-    Returns:
-        The angle; π/2 where the length is 0.
-    """
-    nothing = (sine == 0) & (cosine == 0)
-    return jnp.arctan2(jnp.where(nothing, jnp.ones_like(sine), sine), -cosine)
-
-
 def safe_sqrt(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """The square root, with derivative 0 at 0.
 
@@ -188,8 +210,10 @@ def safe_sqrt(x: Float[Array, "..."]) -> Float[Array, "..."]:
         √x, and 0 where x ≤ 0.
     """
     positive = x > 0
-    # Double where: the derivative never sees the zero.
-    root = jnp.sqrt(jnp.where(positive, x, jnp.ones_like(x)))
+    # Double where: the derivative never sees the zero. The stand-in is tiny, since
+    # compilers round x anew for each use and may see it on both sides of zero.
+    tiny = jnp.asarray(jnp.finfo(x.dtype).tiny, x.dtype)
+    root = jnp.sqrt(jnp.where(positive, x, tiny))
     return jnp.where(positive, root, jnp.zeros_like(x))
 
 

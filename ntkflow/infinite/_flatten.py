@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ntkflow.infinite._finite import Pointwise, flatten
 from ntkflow.infinite._layer import AbstractLayer, Shape
 from ntkflow.infinite._moments import Moments
+from ntkflow.infinite._positions import silenced
 
 
 @final
@@ -57,6 +58,7 @@ class Flatten(AbstractLayer):
         rank = len(moments.positions)
         if rank == 0:
             return moments
+        moments = silenced(moments)
         axes = tuple(range(-rank, 0))
 
         def mean(moment: Float[Array, "..."], examples: int) -> Float[Array, "..."]:

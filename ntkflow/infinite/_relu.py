@@ -8,13 +8,13 @@ from jaxtyping import Array, Float
 
 from ntkflow.infinite._activation import (
     AbstractActivation,
+    Triple,
     safe_divide,
     sine_and_cosine,
-    supplement,
 )
+from ntkflow.infinite._angle import supplement
 
 Pair = tuple[Float[Array, "..."], Float[Array, "..."]]
-Triple = tuple[Float[Array, "..."], Float[Array, "..."], Float[Array, "..."]]
 
 
 @final

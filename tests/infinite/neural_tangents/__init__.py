@@ -1,0 +1,1 @@
+"""Kernels of infinite width by neural-tangents, and how they were made."""
