@@ -26,29 +26,27 @@ import ntkflow as nf
 n = 40
 angle = np.repeat(np.linspace(0.5, 3.5, n // 2), 2)
 side = np.tile([1.0, -1.0], n // 2)
-x = (side * angle / 2 * np.stack([np.cos(angle), np.sin(angle)])).T
-y = side[:, None]
+x, y = (side * angle / 2 * [np.cos(angle), np.sin(angle)]).T, side[:, None]
 
 # %%
 # Three networks
 # --------------
-# The state of the Neural ODE has more numbers than the plane has, so that the spirals
-# may pass each other.
+# The state of the Neural ODE has more numbers than the plane, so that the spirals may
+# pass each other. The fewer steps in depth it may take, the sooner it is compiled.
 
 keys = jax.random.split(jax.random.key(0), 5)
 
 
 def networks(inputs, outputs, state, width, others):
     """A Neural ODE, and two networks of given widths with as many parameters."""
-    mlp_width, res_width = others
     node = nf.models.NeuralODE(
         nf.models.MLPField(state, width=width, depth=2, key=keys[0], w_std=1.5),
         encoder=nf.models.Dense(inputs, state, key=keys[1]),
         readout=nf.models.Dense(state, outputs, key=keys[2]),
-        depth=nf.models.Depth(1.0, solver=diffrax.Bosh3(), rtol=1e-5, atol=1e-5),
+        depth=nf.models.Depth(1.0, rtol=1e-5, atol=1e-5, max_steps=16),
     )
-    mlp = nf.models.MLP(inputs, outputs, mlp_width, 2, w_std=1.5, key=keys[3])
-    res = nf.models.ResidualMLP(inputs, outputs, res_width, 3, w_std=1.5, key=keys[4])
+    mlp = nf.models.MLP(inputs, outputs, others[0], 2, w_std=1.5, key=keys[3])
+    res = nf.models.ResidualMLP(inputs, outputs, others[1], 3, w_std=1.5, key=keys[4])
     return {"Neural ODE": node, "MLP": mlp, "ResNet": res}
 
 
@@ -57,11 +55,9 @@ spirals = networks(2, 1, 4, 16, (18, 11))
 # %%
 # Over depth
 # ----------
-# The network may be read out before its depth has ended. What its kernel is by then,
-# relative to the end:
+# The network may be read out before its depth has ended.
 
-ts = np.linspace(0.1, 1.0, 10)
-profile = nf.flows.depth_profile(spirals["Neural ODE"], x, ts)
+profile = nf.flows.depth_profile(spirals["Neural ODE"], x, np.linspace(0.1, 1.0, 10))
 size = np.linalg.norm(profile.ntk, axis=(1, 2))
 plt.figure()
 plt.plot(profile.ts, size / size[-1], "o-")
@@ -72,11 +68,10 @@ plt.show()
 # %%
 # Over training
 # -------------
-# The equation in depth is solved anew for every gradient.
 
 
 def train(models, x, y, end):
-    """Trains every network, and prints how that ended."""
+    """Trains every network; the equation in depth is solved for every gradient."""
     runs, ts = {}, nf.log_times(end / 3000, end, 12)
     for name, model in models.items():
         problem = nf.Problem(model, x, y)
@@ -85,6 +80,7 @@ def train(models, x, y, end):
             ts,
             flows=[nf.flows.Gradient()],
             measures=[nf.measures.KernelDrift(), nf.measures.Spectrum(k=12)],
+            solver=diffrax.Dopri5(),
             rtol=1e-3,
             progress=False,
         )
@@ -100,8 +96,10 @@ def draw(runs):
     """The drift of all kernels, and the spectrum of the Neural ODE's."""
     _, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5))
     for name, run in runs.items():
-        left.loglog(run.dataset["time"], run.dataset["kernel_drift"], label=name)
-    left.set(xlabel="training time", ylabel="kernel drift |K − K₀|/|K₀|")
+        run.dataset["kernel_drift"].plot(
+            ax=left, label=name, xscale="log", yscale="log"
+        )
+    left.set(xlabel="training time", ylabel="kernel drift |K − K₀|/|K₀|", title="")
     left.legend()
     spectrum = runs["Neural ODE"].dataset["spectrum"]
     for i, name in (0, "at the start"), (-1, "trained"):
@@ -112,13 +110,11 @@ def draw(runs):
     plt.show()
 
 
-draw(train(spirals, x, y, end=30.0))
-
+draw(train(spirals, x, y, end=6.0))
 # %%
 # Real digits
 # -----------
 # Thirty images of 64 pixels, ten classes, in a state of eight numbers.
 
 data = nf.data.digits(n_train=30, n_test=1, seed=0)
-digits = networks(64, 10, 8, 24, (17, 14))
-draw(train(digits, data.x_train, data.y_train, end=3.0))
+draw(train(networks(64, 10, 8, 24, (17, 14)), data.x_train, data.y_train, end=3.0))
