@@ -104,7 +104,7 @@ CASES = {
     "relu-64": Case(_mlp(64, "relu"), 100, 1e3, tight=_KINKS),
     "relu-64-rich": Case(_scaled(_mlp(64, "relu"), 0.1), 100, 1e3, tight=_KINKS),
     "tanh-512-lazy": Case(_scaled(_mlp(512, "tanh"), 10.0), 100, 1e5),
-    "tanh-512-rich": Case(_mlp(512, "tanh", "mean_field"), 100, 1e4),
+    "tanh-512-rich": Case(_mlp(512, "tanh", "mean_field"), 50, 1e3),
     "relu-512": Case(_mlp(512, "relu"), 50, 1e3, tight=_KINKS),
     "deep-linear": Case(_deep_linear, 100, 10.0, plateaus=True),
     "cross-entropy": Case(_mlp(64, "tanh"), 200, 1e4, loss=nf.CrossEntropy()),
