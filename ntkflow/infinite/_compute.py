@@ -1,11 +1,12 @@
 """The kernels of a stack of layers over all pairs of examples, tile by tile."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
 import equinox as eqx
 import jax
+import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
@@ -15,6 +16,9 @@ from ntkflow.infinite._moments import Moments
 from ntkflow.kernels._layouts import find_layout
 from ntkflow.kernels._mesh import fill_up, over_rows
 from ntkflow.kernels._tiles import Cost, Grid, compute_tiles, least_bytes, plan_tiles
+
+ROWS: Final = 1009
+COLUMNS: Final = 1013
 
 ALIVE: Final = 3
 """How many times the largest equation's operands and results are alive at once: both
@@ -162,15 +166,34 @@ def _masked(examples: Examples) -> Float[Array, "N C *S"]:
 
 
 def _cost(contract: Callable[..., Any], examples: Examples) -> Cost:
-    """Bytes of one pair: the most that lives at the same time, from shapes."""
-    one = jax.tree.map(lambda leaf: leaf[:1], examples)
-    jaxpr = jax.make_jaxpr(contract)(one, one)
-    largest = max(
-        sum(
-            math.prod(atom.aval.shape) * np.dtype(atom.aval.dtype).itemsize
-            for atom in [*equation.invars, *equation.outvars]
+    """Bytes of an example and of a pair: the most that lives at once, from shapes.
+
+    Traced with numbers of rows and columns that no other axis is a multiple of.
+    """  # ruff: ignore[docstring-missing-returns]
+
+    def many(count: int) -> Examples:
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape[1:]), leaf.dtype),
+            examples,
         )
-        for equation in jaxpr.jaxpr.eqns
-    )
-    example = sum(leaf.nbytes // leaf.shape[0] for leaf in jax.tree.leaves(examples))
-    return Cost(example=example, work=0, pair=ALIVE * largest)
+
+    per_pair, per_example = 0, 0
+    for equation in _equations(jax.make_jaxpr(contract)(many(ROWS), many(COLUMNS))):
+        sizes = [_bytes(atom.aval) for atom in (*equation.invars, *equation.outvars)]
+        pairs = [size for size in sizes if size % (ROWS * COLUMNS) == 0]
+        others = sum(sizes) - sum(pairs)
+        per_pair = max(per_pair, sum(pairs) // (ROWS * COLUMNS))
+        per_example = max(per_example, others // ROWS)
+    return Cost(example=ALIVE * per_example, work=0, pair=ALIVE * per_pair)
+
+
+def _equations(jaxpr: Any) -> Iterator[jex.JaxprEqn]:
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jex.jaxprs_in_params(equation.params):
+            yield from _equations(inner)
+
+
+def _bytes(aval: Any) -> int:
+    shape = getattr(aval, "shape", None)
+    return 0 if shape is None else math.prod(shape) * np.dtype(aval.dtype).itemsize

@@ -46,7 +46,7 @@ def test_linear_branch_grows_exponentially_in_every_tile():
     x = jnp.asarray(np.random.default_rng(0).normal(size=(5, 3)))
     depth = linear(W_STD, 1e-12)
     network = Sequential([Dense(1.0, 0.0), depth, Dense(1.0, 0.0)])
-    kernels = network(x, max_bytes=3_000)
+    kernels = network(x, max_bytes=8_000)
     start = np.asarray(x @ x.T / 3)
     # Input layer, the weights along depth, and readout.
     for found, factor in [(kernels.nngp, 1.0), (kernels.ntk, 1.0 + POWER + 1.0)]:
