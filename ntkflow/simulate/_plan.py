@@ -33,6 +33,7 @@ from ..solvers import (
 )
 from ._events import AbstractEvent
 from ._forecast import CHEBYSHEV, EXPLICIT, EXPONENTIAL, IMPLICIT, ROCK4
+from ._kinks import has_kinks
 from ._solve import Solve
 from ._tolerance import local_share
 
@@ -166,7 +167,8 @@ def plan_solves(
         first_solve = next(iter(solves.values()))
         _check_spectrum(coupled, first_solve.solver)
         # With a choice, `auto` tells at the end what it took.
-        sentence = f"auto: {EXPLICIT}" if chosen == "auto" else type(chosen).__name__
+        only = next(iter(solves))
+        sentence = f"auto: {only}" if chosen == "auto" else type(chosen).__name__
         choices = solves if len(solves) > 1 else {}
         planned.append(PlannedSolve(first_solve, sentence, measured, choices))
     return sorted(planned, key=lambda p: p.measured)
@@ -201,6 +203,9 @@ def _methods(
     fixed = isinstance(controller, dfx.ConstantStepSize)
     if fixed or any(flow.oscillates for flow in coupled.parameter_flows):
         return methods
+    # Where velocities jump, it alone takes the small steps that errors ask for.
+    if has_kinks(problem):
+        return {CHEBYSHEV: Chebyshev()}
     methods[CHEBYSHEV] = Chebyshev()
     if problem.dtype == np.float64:
         methods[ROCK4] = Rock4()
