@@ -35,6 +35,21 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(20_000, 20, 20)
 
 
+MAPS = Path("/proc/self/maps")
+MANY = 20_000
+"""Pieces of mapped memory after which programs are dropped; Linux allows 65,530, and a
+process that compiles when it has no more of them crashes."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_do_not_pile_up() -> Iterator[None]:
+    """Every compiled program holds some pieces of mapped memory while it is cached."""
+    yield
+    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > MANY:
+        jax.clear_caches()
+        gc.collect()
+
+
 @pytest.fixture(scope="session")
 def key() -> jax.Array:
     """A key that every test may split as it likes."""
