@@ -58,7 +58,7 @@ def measure_all(given: argparse.Namespace, results: Results) -> None:
                     rtol,
                     limit=given.limit,
                     repeat=given.repeat,
-                    reference=case["reference"]["path"],
+                    reference=given.references / case["reference"]["file"],
                 )
                 results.add_run("runs", row)
                 found = runs_of(results.kept, name)[solver][-1]

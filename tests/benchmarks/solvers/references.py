@@ -248,7 +248,7 @@ def main() -> None:
     path = reference_of(given.case, CASES[given.case], given.references, given.limit)
     reference = read(path)
     report({
-        "path": str(path),
+        "file": path.name,
         "end": reference.end,
         "lambdas": reference.lambdas,
         "method": reference.method,
