@@ -44,14 +44,18 @@ class Pace:
         else:
             self._timed.append(seconds)
 
-    def advance(self, t: float, seconds: float) -> None:
-        """Notes the end of a segment; the first is not timed.
+    def advance(self, t: float, seconds: float, *, compiled: bool) -> None:
+        """Notes the end of a segment.
 
         Args:
             t: Training time reached.
             seconds: Seconds spent integrating so far.
+            compiled: Whether the segment was a solver's first, which compiles it and
+                says nothing about the pace.
         """
-        if self._segment is not None and t > self._segment[0]:
+        if compiled:
+            self._rate = None
+        elif self._segment is not None and t > self._segment[0]:
             before, then = self._segment
             self._rate = (seconds - then) / (t - before)
         self._segment = (t, seconds)

@@ -188,9 +188,11 @@ class Run:
         self._written = clock.perf_counter()
         readings, done = len(lanes) * len(request.times), int(tally.saved.sum())
         pace = Pace(float(request.times[-1]), readings, done)
+        compiled = True
         for segment in integration.segments():
             self._t_reached = float(segment.times.min())
-            pace.advance(self._t_reached, tally.seconds)
+            pace.advance(self._t_reached, tally.seconds, compiled=compiled)
+            compiled = segment.next_solver is not None
             previous = self._read(index, integration, segment, previous, pace)
             if self._dense is not None:
                 self._dense.add_segment(self._t_reached, segment.interpolation)

@@ -18,10 +18,10 @@ pytestmark = pytest.mark.usefixtures("quickly_compiled")
 def pace():
     """After compiling, one unit of time took 2 s to integrate, and a reading 3 s."""
     pace = Pace(end=10.0, readings=20, done=0)
-    pace.advance(0.1, 30.0)
+    pace.advance(0.1, 30.0, compiled=True)
     pace.read(40.0)
     assert pace.left() == ""
-    pace.advance(4.1, 38.0)
+    pace.advance(4.1, 38.0, compiled=False)
     assert pace.left() == ""
     pace.read(3.0)
     return pace
@@ -31,6 +31,14 @@ def test_time_left_counts_both_works_and_no_compiling(pace):
     assert pace.left() == f" · about {duration(5.9 * 2 + 18 * 3)} left"
     pace.skip()
     assert pace.left() == f" · about {duration(5.9 * 2 + 17 * 3)} left"
+
+
+def test_compiling_the_next_solver_is_no_pace(pace):
+    """One step of it and ten seconds of compiling once foretold hours."""
+    pace.advance(4.2, 48.0, compiled=True)
+    assert pace.left() == ""
+    pace.advance(5.2, 49.0, compiled=False)
+    assert pace.left() == f" · about {duration(4.8 * 1 + 18 * 3)} left"
 
 
 def test_the_line_fits_a_narrow_terminal(pace):
