@@ -1,7 +1,15 @@
 """Which derivatives a model must have to be trained by a flow."""
 
-from ..kernels import modes_of
+import equinox as eqx
+
+from ..kernels import Modes, modes_of
 from ..problem import Problem
+
+
+# Found while it is traced, which JAX does once for all problems of the same shapes.
+@eqx.filter_jit
+def _modes(problem: Problem) -> Modes:
+    return modes_of(lambda p: problem.outputs(p, problem.x[:1]), problem.params)
 
 
 def check_derivatives(problem: Problem) -> None:
@@ -17,7 +25,7 @@ def check_derivatives(problem: Problem) -> None:
     Raises:
         ValueError: If one of the modes is missing.
     """
-    modes = modes_of(lambda p: problem.outputs(p, problem.x[:1]), problem.params)
+    modes = _modes(problem)
     if modes.forward and modes.reverse:
         return
     if not (modes.forward or modes.reverse):

@@ -8,9 +8,10 @@ a kernel-space solver a kernel and a decomposition. Work is counted in evaluatio
 the vector field.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
+import jax
 import numpy as np
 
 from ..flows import Packed
@@ -117,13 +118,9 @@ class Stand(NamedTuple):
     rtol: float
 
 
-# Compiled functions remember how they were traced: the next run like this one pays
-# a thousandth of a second.
+# Nothing of it is computed when it runs: all is found out while it is traced, which
+# JAX does once for all runs of the same shapes.
 @eqx.filter_jit
-def _evaluate(solve: Solve, problem: Problem, constants: dict, y: Packed) -> Packed:
-    return solve.terms(problem, constants).vf(0.0, y, None)
-
-
 def price(solve: Solve, problem: Problem, constants: dict, y: Packed) -> Prices:
     """Counts operations, so that equal runs are priced equally; nothing is timed.
 
@@ -136,8 +133,14 @@ def price(solve: Solve, problem: Problem, constants: dict, y: Packed) -> Prices:
     Returns:
         What things cost.
     """
-    lowered = _evaluate.lower(solve, problem, constants, y)  # pyright: ignore
-    counted = lowered.lowered.cost_analysis() or {}
+    arrays, rest = eqx.partition((solve, problem, constants, y), eqx.is_array)
+
+    def evaluate(arrays: Any) -> Packed:
+        solve, problem, constants, y = eqx.combine(arrays, rest)
+        return solve.terms(problem, constants).vf(0.0, y, None)
+
+    shapes = jax.eval_shape(lambda arrays: arrays, arrays)
+    counted = jax.jit(evaluate).lower(shapes).cost_analysis() or {}
     evaluation = float(counted.get("flops", 0.0)) + _DISPATCH
     size = problem.n_examples * problem.n_outputs
     coupled = solve.coupled

@@ -8,6 +8,7 @@ an error misses most of it.
 from collections.abc import Sequence
 from typing import Any, Final
 
+import equinox as eqx
 import jax
 import jax.extend.core as jex
 
@@ -36,6 +37,8 @@ _BENDING: Final = frozenset({
 _LOOPS: Final = frozenset({"scan", "while"})
 
 
+# Read while it is traced, which JAX does once for all problems of the same shapes.
+@eqx.filter_jit
 def has_kinks(problem: Problem) -> bool:
     """Whether the outputs have kinks as functions of the trained parameters.
 
