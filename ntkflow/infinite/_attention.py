@@ -79,7 +79,7 @@ class Attention(AbstractLayer):
         rederived.
 
     Verified by:
-    tests/infinite/test_attention.py::test_kernels_match_finite_attention,
+    tests/infinite/test_width.py::test_networks_of_every_layer_approach_the_limit,
     tests/infinite/test_attention.py::test_one_position_is_a_power_of_the_kernel
     """
 

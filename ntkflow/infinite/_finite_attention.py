@@ -32,7 +32,7 @@ class FiniteAttention(eqx.Module):
         key: Random key.
 
     Verified by:
-    tests/infinite/test_attention.py::test_kernels_match_finite_attention
+    tests/infinite/test_width.py::test_networks_of_every_layer_approach_the_limit
     """
 
     query: Table

@@ -39,7 +39,7 @@ class LayerNorm(AbstractLayer):
 
     Verified by:
     tests/infinite/test_normalization.py::test_layer_norm_makes_every_variance_one,
-    tests/infinite/test_positions.py::test_kernels_match_finite_networks
+    tests/infinite/test_width.py::test_networks_of_every_layer_approach_the_limit
     """
 
     over_positions: bool = eqx.field(static=True)

@@ -65,7 +65,7 @@ def monte_carlo(
 
     Verified by:
     tests/infinite/test_monte_carlo.py::test_one_pass_gives_mean_and_standard_error,
-    tests/infinite/test_monte_carlo.py::test_kernels_match_built_networks
+    tests/infinite/test_branches.py::test_joins_match_finite_networks
     """
     if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 2:
         raise ValueError(

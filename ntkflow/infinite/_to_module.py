@@ -36,7 +36,8 @@ def to_module(
         ValueError: A size is no positive integer, the last layer is no `Dense`, the
             layers do not end without positions, or one has no finite counterpart.
 
-    Verified by: tests/infinite/test_monte_carlo.py::test_kernels_match_built_networks
+    Verified by:
+    tests/infinite/test_width.py::test_networks_of_every_layer_approach_the_limit
     """
     check_width("to_module", width)
     check_width("to_module (out_size)", out_size)

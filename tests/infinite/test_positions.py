@@ -1,4 +1,3 @@
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,23 +6,17 @@ import pytest
 import ntkflow as nf
 from ntkflow.infinite import (
     Aggregate,
-    AvgPool,
-    Conv,
-    ConvLocal,
-    ConvTranspose,
     Dense,
     Flatten,
     GlobalAvgPool,
     ImageResize,
     Index,
     InstanceNorm,
-    LayerNorm,
     Relu,
     Sequential,
 )
-from ntkflow.infinite._finite import Chain
 from tests.infinite.positions import LEAVES, at_equal_positions, input_moments
-from tests.tolerances import roundoff, standard_errors
+from tests.tolerances import roundoff
 
 pytestmark = pytest.mark.usefixtures("cheaply_compiled")
 
@@ -105,72 +98,6 @@ def test_graph_is_never_trained(key):
     model, _ = stack.build((2, 4), 1, key=key)
     x = jax.random.normal(key, (3, 2, 4))
     np.testing.assert_allclose(nf.ntk(model, x), stack(x).ntk, rtol=roundoff(30))
-
-
-NETWORKS = {
-    "image": (
-        [
-            Conv((3, 2), 1, "CIRCULAR", w_std=1.3, b_std=0.2),
-            LayerNorm(),
-            Relu(),
-            AvgPool(2, 1),
-            ConvTranspose(2, 2, w_std=1.4, b_std=0.2),
-            Relu(),
-            ConvLocal(2, 2, "VALID", w_std=1.2, b_std=0.3),
-            Relu(),
-            GlobalAvgPool(),
-        ],
-        (2, 3, 3),
-    ),
-    "sequence": (
-        [
-            Conv(3, 1, "SAME", 2, w_std=1.3, b_std=0.2),
-            Relu(),
-            InstanceNorm(),
-            ImageResize(4),
-            Conv(2, 1, "VALID", w_std=1.4, b_std=0.2),
-            LayerNorm(over_positions=True),
-            Relu(),
-            Aggregate(GRAPH[:3, :3]),
-            Dense(1.2, 0.2),
-            Relu(),
-            Index(slice(0, 3, 2)),
-            Flatten(),
-        ],
-        (2, 5),
-    ),
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NETWORKS)
-def test_kernels_match_finite_networks(name, key):
-    """Means over many draws at a width at which the rest of the limit is small.
-
-    The NNGP kernel is the readout's for the features of one draw, which fluctuates
-    less than products of outputs do.
-    """
-    layers, shape = NETWORKS[name]
-    width, seeds = 128, 64
-    network = Sequential([*layers, Dense(1.1, 0.1, width=1)])
-    x = jax.random.normal(key, (2, *shape))
-
-    def kernels(key):
-        model, _ = network.build(shape, width, key=key)
-        features = jax.vmap(Chain(model.layers[:-1]))(x)
-        nngp = 1.1**2 * features @ features.T / features.shape[1] + 0.1**2
-        return nngp, nf.ntk(model, x)
-
-    drawn = eqx.filter_jit(lambda keys: jax.lax.map(kernels, keys))(
-        jax.random.split(key, seeds)
-    )
-    for samples, limit in zip(drawn, network(x), strict=True):
-        mean, std = np.mean(samples, axis=0), np.std(samples, axis=0, ddof=1)
-        # The mean differs from the limit by O(1/width), a few times the scale.
-        allowed = standard_errors(std, seeds) + 4 / width * np.abs(limit).max()
-        assert (np.abs(mean - limit) <= allowed).all()
-        # The test could tell: what it allows is small.
-        assert (allowed < 0.25 * np.abs(limit).max()).all()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,241 @@
+"""Finite networks approach the limit as width^(−½): every layer, every activation."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import ntkflow as nf
+from ntkflow import infinite as inf
+from ntkflow.infinite._finite import Chain
+from tests.tolerances import standard_errors
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cheaply_compiled")]
+
+WIDTHS = np.array([16, 32, 64, 128, 256])
+SEEDS = 100
+W, B = 1.2, 0.2
+SCALES = {"w_std": W, "b_std": B}
+
+
+def check_approach(drawn, limit):
+    """The slope in width is −½, and the widest is right within five errors.
+
+    Errors are means of magnitudes, whose tails are lighter than those of squares. The
+    slope's own error is carried over from theirs; the next order in 1/width, a few
+    times 1/16 at the narrowest, moves it by less than 0.1.
+
+    Args:
+        drawn: A kernel of finite networks, [width, seed, N, N].
+        limit: That of infinite width.
+    """
+    limit = np.asarray(limit)
+    errors = np.abs(drawn - limit[None, None]).mean((2, 3))
+    spread = errors.std(1, ddof=1) / SEEDS**0.5 / errors.mean(1)
+    weights = np.log(WIDTHS) - np.log(WIDTHS).mean()
+    weights /= weights @ weights
+    slope = weights @ np.log(errors.mean(1))
+    room = 5 * np.linalg.norm(weights * spread) + 0.1
+    assert abs(slope + 0.5) <= room < 0.4
+    gap = np.abs(drawn[-1].mean(0) - limit)
+    allowed = standard_errors(drawn[-1].std(0, ddof=1), SEEDS)
+    assert (gap <= allowed).all()
+    # The test could tell: what it allows is small.
+    assert (allowed < 0.2 * np.abs(limit).max()).all()
+
+
+ACTIVATIONS = {
+    "abs": inf.Abs(),
+    "cos": inf.Cos(0.9, 0.7, 0.2),
+    "elu": inf.Elu(),
+    "erf": inf.Erf(1.3, 0.7, 0.4),
+    "exponential": inf.Exponential(0.9, 0.3),
+    "gabor": inf.Gabor(),
+    "gaussian": inf.Gaussian(1.1, 0.7),
+    "gelu": inf.Gelu(),
+    "hermite": inf.Hermite(2),
+    "leaky": inf.LeakyRelu(0.3),
+    "monomial": inf.Monomial(2),
+    "polynomial": inf.Polynomial([0.3, -1.0, 0.2]),
+    "rbf": inf.Rbf(0.3),
+    "rectified": inf.RectifiedMonomial(2),
+    "relu": inf.Relu(),
+    "sigmoid": inf.Sigmoid(),
+    "sigmoid-like": inf.SigmoidLike(),
+    "sign": inf.Sign(),
+    "silu": inf.Silu(),
+    "sin": inf.Sin(1.2, 0.8, 0.5),
+    "softplus": inf.Softplus(),
+    "step": inf.Step(),
+    "tanh": inf.Tanh(),
+    "user": inf.Elementwise(lambda x: x * jnp.exp(-(x**2))),
+}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_networks_of_every_activation_approach_the_limit(name, key):
+    """A network written down here; units beyond the first `n` are idle.
+
+    Its second activation is bounded, so that powers do not fluctuate too much to tell.
+    """
+    activation, widest = ACTIVATIONS[name], int(WIDTHS[-1])
+    x = jax.random.normal(key, (3, 4))
+
+    def features(params, x, n):
+        (w0, b0), (w1, b1) = params
+        kept = (jnp.arange(float(widest)) < n).astype(float)
+        z = activation.function(W * w0 @ x / 2 + B * b0) * kept
+        return jax.scipy.special.erf(W * w1 @ z / jnp.sqrt(n) + B * b1) * kept
+
+    def kernels(params, out, n):
+        at, back = jax.vjp(
+            lambda params: jax.vmap(features, (None, 0, None))(params, x, n), params
+        )
+        nngp = W**2 * at @ at.T / n + B**2
+        last = W * out / jnp.sqrt(n)
+        (slopes,) = jax.vmap(back)(jnp.einsum("ij,k->ijk", jnp.eye(3), last))
+        parts = [leaf.reshape(3, -1) for leaf in jax.tree.leaves(slopes)]
+        return nngp, sum((part @ part.T for part in parts), nngp)
+
+    def draw(key):
+        sizes = (widest, 4), (widest,), (widest, widest), (widest,), (widest,)
+        w0, b0, w1, b1, out = map(jax.random.normal, jax.random.split(key, 5), sizes)
+        params = (w0, b0), (w1, b1)
+        return jax.vmap(lambda n: kernels(params, out, n))(jnp.asarray(WIDTHS, float))
+
+    drawn = jax.jit(lambda keys: jax.lax.map(draw, keys))(jax.random.split(key, SEEDS))
+    network = [inf.Dense(W, B), activation, inf.Dense(W, B), inf.Erf()]
+    limits = inf.Sequential([*network, inf.Dense(W, B)])(x)
+    for samples, limit in zip(drawn, limits, strict=True):
+        check_approach(np.swapaxes(samples, 0, 1), limit)
+
+
+def dense(**options):
+    return inf.Dense(**SCALES, **options)
+
+
+READOUT = inf.Dense(W, B, width=1)
+
+
+def branch(activation):
+    return inf.Sequential([activation, dense()])
+
+
+SCORES = {"w_query_std": 0.8, "w_key_std": 0.8, "b_std": 0.4}
+GRAPH = np.array([[0.0, 1.0, 0.5], [1.0, 0.3, 2.0], [0.5, 2.0, 0.0]]) / 2
+LAYERS = {
+    "units": (
+        [
+            dense(parameterization="standard"),
+            inf.LayerNorm(),
+            inf.Relu(),
+            inf.Dropout(0.7, "mean"),
+            dense(),
+            inf.Residual(branch(inf.Relu()), 0.7),
+        ],
+        (4,),
+    ),
+    "products": (
+        [
+            dense(),
+            inf.Product([branch(inf.Relu()), branch(inf.Erf())]),
+            inf.Dropout(0.9, "shared"),
+        ],
+        (4,),
+    ),
+    "sums": (
+        [dense(), inf.Sum([branch(inf.Relu()), branch(inf.Erf())]), inf.Erf()],
+        (4,),
+    ),
+    "image": (
+        [
+            inf.Conv((3, 2), 1, "CIRCULAR", **SCALES),
+            inf.Relu(),
+            inf.AvgPool(2, 1),
+            inf.ConvLocal(2, 1, "VALID", **SCALES),
+            inf.Relu(),
+            inf.SumPool((1, 2), 1, "SAME"),
+            inf.GlobalAvgPool(),
+        ],
+        (2, 3, 3),
+    ),
+    "transposed": (
+        [
+            inf.ConvTranspose(2, 2, **SCALES),
+            inf.LayerNorm(over_positions=True),
+            inf.Relu(),
+            inf.GlobalSumPool(),
+        ],
+        (2, 2),
+    ),
+    "sequence": (
+        [
+            inf.Conv(3, 1, "SAME", 2, **SCALES),
+            inf.InstanceNorm(),
+            inf.Relu(),
+            inf.ImageResize(3),
+            inf.Aggregate(GRAPH),
+            dense(),
+            inf.Relu(),
+            inf.Index(slice(0, 3, 2)),
+            inf.Flatten(),
+        ],
+        (2, 4),
+    ),
+    "volume": (
+        [inf.Conv(2, 1, "VALID", **SCALES), inf.Relu(), inf.Flatten()],
+        (2, 2, 3, 2),
+    ),
+    "linear attention": (
+        [
+            dense(),
+            inf.Attention(**SCORES, scaling="linear", mechanism="softmax"),
+            inf.Relu(),
+            inf.GlobalAvgPool(),
+        ],
+        (2, 3),
+    ),
+}
+
+
+def draw(layers, shape, width, x, key):
+    """Kernels of finite networks.
+
+    The NNGP kernel is the readout's for the features of one draw, which fluctuates
+    less than products of outputs do.
+    """
+
+    def kernels(key):
+        model, _ = inf.Sequential([*layers, READOUT]).build(shape, width, key=key)
+        features = jax.vmap(Chain(model.layers[:-1]))(x)
+        nngp = W**2 * features @ features.T / features.shape[1] + B**2
+        return nngp, nf.ntk(model, x)
+
+    return eqx.filter_jit(jax.lax.map)(kernels, jax.random.split(key, SEEDS))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_networks_of_every_layer_approach_the_limit(name, key):
+    layers, shape = LAYERS[name]
+    x = jax.random.normal(key, (2, *shape))
+    drawn = [draw(layers, shape, int(width), x, key) for width in WIDTHS]
+    limits = inf.Sequential([*layers, READOUT])(x)
+    for *samples, limit in zip(*drawn, limits, strict=True):
+        check_approach(np.asarray(samples), limit)
+
+
+def test_many_heads_with_random_scores_approach_the_limit(key):
+    """With scores that stay random the limit is one of heads; four units make each."""
+    shape = (3, 3)
+    x = jax.random.normal(key, (2, *shape))
+    drawn = []
+    for heads in map(int, WIDTHS):
+        attention = inf.Attention(
+            **SCORES, scaling="sqrt", mechanism="identity", heads=heads, width=heads
+        )
+        layers = [attention, inf.GlobalAvgPool()]
+        drawn.append(draw(layers, shape, 4, x, key))
+    limits = inf.Sequential([*layers, READOUT])(x)
+    for *samples, limit in zip(*drawn, limits, strict=True):
+        check_approach(np.asarray(samples), limit)
