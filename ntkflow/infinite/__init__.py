@@ -58,6 +58,7 @@ from ntkflow.infinite._pooling import (
     GlobalSumPool as GlobalSumPool,
     SumPool as SumPool,
 )
+from ntkflow.infinite._positional import PositionalEmbedding as PositionalEmbedding
 from ntkflow.infinite._rectified import (
     RectifiedMonomial as RectifiedMonomial,
     Step as Step,

@@ -20,13 +20,13 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ntkflow._errors import unknown_name
 from ntkflow.infinite._checks import check_scale, check_width
-from ntkflow.infinite._finite_attention import FiniteAttention
+from ntkflow.infinite._finite_attention import MECHANISMS, FiniteAttention
 from ntkflow.infinite._layer import AbstractLayer, Shape
 from ntkflow.infinite._moments import Moments
+from ntkflow.infinite._positional import PositionalEmbedding
 from ntkflow.infinite._positions import silenced
 
 SCALINGS = ("linear", "sqrt")
-MECHANISMS = ("identity", "softmax")
 
 Pairs = Float[Array, "N1 N2 T T"]
 Own = Float[Array, "N T T"]
@@ -41,7 +41,7 @@ class Attention(AbstractLayer):
     another, and s = w_value_std²·w_out_std².
 
     `scaling="linear"`, with shared weights of queries and keys: with A the mechanism of
-    w_query_std·w_key_std·K(x, x), a softmax over keys or the identity,
+    w_query_std·w_key_std·K(x, x), a softmax over keys or a function of each score,
 
         Σ'(a,a') = s Σ_bb' A(a,b) A'(a',b') K(b,b') + b_std²
 
@@ -56,6 +56,11 @@ class Attention(AbstractLayer):
     t Σ_bb' (Θ(a,a') K(b,b')² + 2 K(a,a') K(b,b') Θ(b,b')). It takes infinitely many
     heads as well.
 
+    With `positional`, scores are those of the units plus these embeddings, and values
+    are made of the units alone: K(x, x) in A, K(a,a') and one of the two K(b,b') above
+    are of the sums. To have embeddings in the values too, put a `PositionalEmbedding`
+    in front of the layer instead.
+
     The layer is in NTK parameterization. Masked positions are not attended to, and
     are zero in the output.
 
@@ -66,14 +71,16 @@ class Attention(AbstractLayer):
         w_out_std: Scale of the weights behind the heads.
         b_std: Scale of the bias behind them.
         scaling: `"linear"` or `"sqrt"`.
-        mechanism: `"softmax"` or `"identity"`.
+        mechanism: What is made of scores, `"softmax"`, `"identity"`, `"relu"` or
+            `"abs"`.
+        positional: Embeddings that only scores see, or None.
         use_bias: Whether there is a bias.
         width: Number of units; see `Dense`.
         heads: How many heads `to_module` builds, each as wide as its layers are.
 
     Raises:
-        ValueError: A name is unknown, softmax is asked for with scores that stay
-            random, or a scale or number is none it could be.
+        ValueError: A name is unknown, a mechanism but the identity is asked for with
+            scores that stay random, or a scale or number is none it could be.
 
     Source: Hron, Bahri, Sohl-Dickstein & Novak (2020), on both scalings; the sums are
         rederived.
@@ -90,6 +97,7 @@ class Attention(AbstractLayer):
     b_std: float | Float[Array, ""]
     scaling: str = eqx.field(static=True)
     mechanism: str = eqx.field(static=True)
+    positional: PositionalEmbedding | None
     use_bias: bool = eqx.field(static=True)
     width: int | None = eqx.field(static=True)
     heads: int = eqx.field(static=True)
@@ -104,6 +112,7 @@ class Attention(AbstractLayer):
         scaling: str = "linear",
         mechanism: str = "softmax",
         *,
+        positional: Any = None,
         use_bias: bool = True,
         width: int | None = None,
         heads: int = 4,
@@ -112,11 +121,16 @@ class Attention(AbstractLayer):
             raise unknown_name("scaling", scaling, SCALINGS)
         if mechanism not in MECHANISMS:
             raise unknown_name("mechanism", mechanism, MECHANISMS)
-        if (scaling, mechanism) == ("sqrt", "softmax"):
+        if scaling == "sqrt" and mechanism != "identity":
             raise ValueError(
-                "Attention: with scaling='sqrt' scores stay random, and a mean of "
-                "softmaxes of Gaussians has no closed form. Take scaling='linear', or "
+                "Attention: with scaling='sqrt' scores stay random, and the mean of "
+                f"{mechanism} of them has no closed form. Take scaling='linear', or "
                 "mechanism='identity'."
+            )
+        if not isinstance(positional, PositionalEmbedding | None):
+            raise ValueError(
+                "Attention: `positional` must be a PositionalEmbedding, got "
+                f"{positional!r}."
             )
         check_width("Attention", width)
         if isinstance(heads, bool) or not isinstance(heads, int) or heads < 1:
@@ -130,6 +144,7 @@ class Attention(AbstractLayer):
         self.b_std = check_scale("Attention", "b_std", b_std)
         self.scaling = scaling
         self.mechanism = mechanism
+        self.positional = positional
         self.use_bias = use_bias
         self.width = width
         self.heads = heads
@@ -173,7 +188,9 @@ class Attention(AbstractLayer):
                 f"{len(moments.positions)}: give x as [N, C, T], with the positions of "
                 "an image in one axis, x.reshape(N, C, H * W)."
             )
-        moments = silenced(moments)
+        moments = scored = silenced(moments)
+        if self.positional is not None:
+            scored = self.positional.propagate(moments)
         dtype = moments.nngp.dtype
         query, key_, value, out, bias = (
             jnp.asarray(std, dtype)
@@ -187,9 +204,9 @@ class Attention(AbstractLayer):
         )
         outside = (value * out) ** 2
         if self.scaling == "linear":
-            found = self._fixed_scores(moments, query * key_)
+            found = self._fixed_scores(moments, scored, query * key_)
         else:
-            found = _random_scores(moments)
+            found = _random_scores(moments, scored)
             outside = outside * (query * key_) ** 2
         nngp, ntk, own1, own2 = found
         bias2 = bias**2
@@ -227,15 +244,25 @@ class Attention(AbstractLayer):
             (float(self.w_out_std), float(self.b_std)),
             self.use_bias,
             shared=self.scaling == "linear",
-            softmax=self.mechanism == "softmax",
+            mechanism=self.mechanism,
+            positional=self._build_positional(shape, width, key),
             key=key,
         )
         return layer, (units, *shape[1:])
 
-    def _fixed_scores(self, moments: Moments, scale: Float[Array, ""]) -> Found:
+    def _build_positional(
+        self, shape: Shape, width: int, key: PRNGKeyArray
+    ) -> Callable[[Any], Any] | None:
+        if self.positional is None:
+            return None
+        return self.positional.build(shape, width, key=jax.random.fold_in(key, 1))[0]
+
+    def _fixed_scores(
+        self, moments: Moments, scored: Moments, scale: Float[Array, ""]
+    ) -> Found:
         """Both kernels without s and the bias, the tangent kernel's in all."""
-        a1 = self._attend(scale * moments.own1, moments.mask1)
-        a2 = self._attend(scale * moments.own2, moments.mask2)
+        a1 = self._attend(scale * scored.own1, moments.mask1)
+        a2 = self._attend(scale * scored.own2, moments.mask2)
 
         def mix(first: Array, moment: Array, second: Array, how: str) -> Array:
             return jnp.einsum(how, first, moment, second, precision="highest")
@@ -252,23 +279,23 @@ class Attention(AbstractLayer):
         )
 
     def _attend(self, scores: Own, mask: Bool[Array, "N T"] | None) -> Own:
-        if self.mechanism == "identity":
-            return scores
-        seen = None if mask is None else mask[:, None, :]
-        return jax.nn.softmax(scores, axis=-1, where=seen)
+        if mask is not None and self.mechanism == "softmax":
+            return jax.nn.softmax(scores, axis=-1, where=mask[:, None, :])
+        return MECHANISMS[self.mechanism](scores)
 
 
-def _random_scores(moments: Moments) -> Found:
+def _random_scores(moments: Moments, scored: Moments) -> Found:
     """Both kernels without t and the bias, the tangent kernel's in all."""
 
     def total(moment: Array) -> Array:
         return jnp.sum(moment, axis=(-2, -1), keepdims=True)
 
     k, theta = moments.nngp, moments.ntk
-    squares = total(k**2)
-    nngp = k * squares
+    ks, thetas = scored.nngp, scored.ntk
+    squares = total(ks * k)
+    nngp = ks * squares
     # Four layers of weights have the same share each; three ways lead further down.
-    ntk = 4 * nngp + theta * squares + 2 * k * total(k * theta)
-    own1 = moments.own1 * total(moments.own1**2)
-    own2 = moments.own2 * total(moments.own2**2)
-    return nngp, ntk, own1, own2
+    further = thetas * squares + ks * total(thetas * k + ks * theta)
+    own1 = scored.own1 * total(scored.own1 * moments.own1)
+    own2 = scored.own2 * total(scored.own2 * moments.own2)
+    return nngp, 4 * nngp + further, own1, own2

@@ -53,8 +53,8 @@ class Conv(AbstractLayer):
     Raises:
         ValueError: An argument is nothing it could be.
 
-    Source: Novak et al. (2019), section 2.2, for the NNGP kernel; Arora et al. (2019),
-        section 4, for the NTK.
+    Source: Novak et al. (2019), on covariances through a convolution, for the NNGP
+        kernel; Arora et al. (2019), on the convolutional NTK, for the other.
 
     Verified by:
     tests/infinite/test_convolution.py::test_convolution_is_the_loop_over_offsets,

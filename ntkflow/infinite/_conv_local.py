@@ -49,7 +49,7 @@ class ConvLocal(AbstractLayer):
     Raises:
         ValueError: An argument is nothing it could be.
 
-    Source: Novak et al. (2019), section 5.1.
+    Source: Novak et al. (2019), on networks with and without shared weights.
 
     Verified by:
     tests/infinite/test_convolution.py::test_local_convolution_relates_no_two_positions,

@@ -52,7 +52,7 @@ class ConvTranspose(AbstractLayer):
     Raises:
         ValueError: An argument is nothing it could be.
 
-    Source: Novak et al. (2019), section 2.2, for a convolution of the spread input;
+    Source: Novak et al. (2019) for a convolution, here of the spread input;
         Dumoulin & Visin (2016), chapter 4, for the spreading.
 
     Verified by:

@@ -29,8 +29,8 @@ class Erf(AbstractActivation):
     Raises:
         ValueError: A parameter is no finite number.
 
-    Source: Williams (1997), eq. 11, an arcsine written as the arctangent that keeps
-        its digits.
+    Source: Williams (1997), on sigmoidal units, an arcsine written as the arctangent
+        that keeps its digits.
 
     Verified by: tests/infinite/test_activations.py::test_dual_matches_quadrature
     """

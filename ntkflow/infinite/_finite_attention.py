@@ -1,7 +1,8 @@
 """The finite attention layer of which `Attention` is the limit."""
 
 import math
-from typing import final
+from collections.abc import Callable
+from typing import Any, Final, final
 
 import equinox as eqx
 import jax
@@ -11,6 +12,14 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ntkflow.models import Dense as FiniteDense
 
 Table = Float[Array, "heads size in_size"]
+
+MECHANISMS: Final[dict[str, Callable[[Array], Array]]] = {
+    "softmax": jax.nn.softmax,
+    "identity": lambda scores: scores,
+    "relu": jax.nn.relu,
+    "abs": jnp.abs,
+}
+"""What is made of scores: of those of all keys, which are along the last axis."""
 
 
 @final
@@ -28,7 +37,8 @@ class FiniteAttention(eqx.Module):
         use_bias: Whether the output has a bias.
         shared: Whether queries are keys, and scores are divided by `size`; else by its
             root.
-        softmax: Whether scores go through a softmax over keys.
+        mechanism: What is made of scores, by its name in `MECHANISMS`.
+        positional: Maps units to those that scores are made of; None for themselves.
         key: Random key.
 
     Verified by:
@@ -41,7 +51,8 @@ class FiniteAttention(eqx.Module):
     out: FiniteDense
     scores: float = eqx.field(static=True)
     w_value_std: float = eqx.field(static=True)
-    softmax: bool = eqx.field(static=True)
+    mechanism: str = eqx.field(static=True)
+    positional: Callable[[Any], Any] | None
 
     def __init__(
         self,
@@ -54,7 +65,8 @@ class FiniteAttention(eqx.Module):
         out: tuple[float, float],
         use_bias: bool,
         shared: bool,
-        softmax: bool,
+        mechanism: str,
+        positional: Callable[[Any], Any] | None,
         *,
         key: PRNGKeyArray,
     ):
@@ -68,7 +80,8 @@ class FiniteAttention(eqx.Module):
         )
         self.scores = scores
         self.w_value_std = w_value_std
-        self.softmax = softmax
+        self.mechanism = mechanism
+        self.positional = positional
 
     def __call__(self, x: Float[Array, "C T"]) -> Float[Array, "D T"]:
         """Apply the layer.
@@ -80,14 +93,14 @@ class FiniteAttention(eqx.Module):
             The new units.
         """
         root = math.sqrt(x.shape[0])
-        queries, values = ((w @ x) / root for w in (self.query, self.value))
+        scored = x if self.positional is None else self.positional(x)
+        queries, values = (self.query @ scored) / root, (self.value @ x) / root
         if self.key is None:
             keys, divisor = queries, self.query.shape[1]
         else:
-            keys, divisor = (self.key @ x) / root, math.sqrt(self.query.shape[1])
+            keys, divisor = (self.key @ scored) / root, math.sqrt(self.query.shape[1])
         scores = self.scores / divisor * jnp.einsum("hda,hdb->hab", queries, keys)
-        if self.softmax:
-            scores = jax.nn.softmax(scores, axis=-1)
-        seen = self.w_value_std * jnp.einsum("hab,hdb->hda", scores, values)
+        shares = MECHANISMS[self.mechanism](scores)
+        seen = self.w_value_std * jnp.einsum("hab,hdb->hda", shares, values)
         stacked = seen.reshape(-1, x.shape[1])
         return jax.vmap(self.out, in_axes=1, out_axes=1)(stacked)

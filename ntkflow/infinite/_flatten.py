@@ -19,7 +19,7 @@ class Flatten(AbstractLayer):
 
     A masked position counts as one that holds zeros.
 
-    Source: Novak et al. (2019), section 3.2 ("vectorization").
+    Source: Novak et al. (2019), on "vectorization".
 
     Verified by:
     tests/infinite/test_convolution.py::test_flatten_ignores_other_positions

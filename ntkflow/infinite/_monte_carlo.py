@@ -60,7 +60,7 @@ def monte_carlo(
         ValueError: There are too few seeds, the inputs do not go together, or `make`
             returns no model of outputs of shape [K].
 
-    Source: Novak et al. (2019), section 4 (the estimator); Welford (1962) for means and
+    Source: Novak et al. (2019), on Monte Carlo estimates; Welford (1962) for means and
         variances in one pass.
 
     Verified by:

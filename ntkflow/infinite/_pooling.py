@@ -39,13 +39,14 @@ class Pool(AbstractLayer):
         window: Positions in a window, along every axis or along each.
         strides: Distances between windows; by default those of windows side by side.
         padding: `"VALID"`, `"SAME"` or `"CIRCULAR"`. An average is over the whole
-            window, with the zeros that `"SAME"` adds.
+            window, with the zeros that `"SAME"` adds, unless `normalize_edges`.
         average: Whether the sum is divided by the size of the window.
+        normalize_edges: Whether an average leaves out the zeros that `"SAME"` adds.
 
     Raises:
         ValueError: An argument is nothing it could be.
 
-    Source: Novak et al. (2019), section 3.2 ("projection").
+    Source: Novak et al. (2019), on "projection".
 
     Verified by:
     tests/infinite/test_pooling.py::test_pooling_maps_moments_like_inputs,
@@ -56,6 +57,7 @@ class Pool(AbstractLayer):
     strides: Sizes = eqx.field(static=True)
     padding: str = eqx.field(static=True)
     average: bool = eqx.field(static=True)
+    normalize_edges: bool = eqx.field(static=True)
 
     def __init__(
         self,
@@ -64,6 +66,7 @@ class Pool(AbstractLayer):
         padding: str = "VALID",
         *,
         average: bool,
+        normalize_edges: bool = False,
     ):
         name = "AvgPool" if average else "SumPool"
         self.window = check_sizes(name, "window", window)
@@ -71,6 +74,7 @@ class Pool(AbstractLayer):
         self.strides = check_sizes(name, "strides", steps)
         self.padding = check_padding(padding)
         self.average = average
+        self.normalize_edges = normalize_edges
 
     @property
     def is_linear(self) -> bool:
@@ -117,15 +121,16 @@ class Pool(AbstractLayer):
         if not self.average:
             return pooled
         dtype = pooled.nngp.dtype
-        size = math.prod(window.size for window in windows)
 
         def per_window(
             own: Float[Array, "N ..."], mask: Bool[Array, "N *S"] | None
         ) -> Float[Array, "N *T"]:
-            if mask is None:
-                return jnp.full((own.shape[0], *pooled.positions), 1 / size, dtype)
-            masked = sum_windows((~mask).astype(dtype), windows, 1)
-            return 1 / jnp.maximum(size - masked, jnp.ones_like(masked))
+            held = jnp.ones((own.shape[0], *moments.positions), dtype)
+            sizes = self._sizes(held, windows, 1)
+            if mask is not None:
+                masked = sum_windows((~mask).astype(dtype), windows, 1)
+                sizes = jnp.maximum(sizes - masked, jnp.ones_like(masked))
+            return 1 / sizes
 
         return scaled(
             pooled, per_window(moments.own1, mask1), per_window(moments.own2, mask2)
@@ -149,8 +154,20 @@ class Pool(AbstractLayer):
 
     def _pool(self, x: Float[Array, "C *S"]) -> Float[Array, "C *T"]:
         windows = self._windows(x.shape[1:])
-        size = math.prod(window.size for window in windows) if self.average else 1
-        return sum_windows(x, windows, 1) / size
+        total = sum_windows(x, windows, 1)
+        if not self.average:
+            return total
+        return total / self._sizes(jnp.ones_like(x), windows, 1)
+
+    def _sizes(
+        self, ones: Float[Array, "N *S"], windows: tuple[Window, ...], start: int
+    ) -> Float[Array, "N *T"]:
+        """How many positions every window averages over, masks apart."""
+        if self.normalize_edges:
+            return sum_windows(ones, windows, start)
+        size = math.prod(window.size for window in windows)
+        shape = ones.shape[:start] + count_windows(windows, ones.shape[start:])
+        return jnp.full(shape, size, ones.dtype)
 
     @property
     def _name(self) -> str:
@@ -172,7 +189,7 @@ class GlobalPool(AbstractLayer):
     Args:
         average: Whether the sum is divided by the number of positions.
 
-    Source: Novak et al. (2019), section 3.2 ("projection").
+    Source: Novak et al. (2019), on "projection".
 
     Verified by:
     tests/infinite/test_pooling.py::test_pooling_maps_moments_like_inputs,
@@ -249,7 +266,11 @@ class GlobalPool(AbstractLayer):
 
 
 def AvgPool(  # ruff: ignore[invalid-function-name]
-    window: Sizes = 2, strides: Sizes | None = None, padding: str = "VALID"
+    window: Sizes = 2,
+    strides: Sizes | None = None,
+    padding: str = "VALID",
+    *,
+    normalize_edges: bool = False,
 ) -> Pool:
     """Averages over windows.
 
@@ -257,11 +278,12 @@ def AvgPool(  # ruff: ignore[invalid-function-name]
         window: Positions in a window, along every axis or along each.
         strides: Distances between windows; by default those of windows side by side.
         padding: `"VALID"`, `"SAME"` or `"CIRCULAR"`.
+        normalize_edges: Whether the zeros that `"SAME"` adds are left out.
 
     Returns:
         The layer.
     """
-    return Pool(window, strides, padding, average=True)
+    return Pool(window, strides, padding, average=True, normalize_edges=normalize_edges)
 
 
 def SumPool(  # ruff: ignore[invalid-function-name]

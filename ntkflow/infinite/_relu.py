@@ -27,7 +27,7 @@ class LeakyRelu(AbstractActivation):
     Args:
         slope: The slope s below zero.
 
-    Source: Cho & Saul (2009), eq. 6; s by the linear part of φ.
+    Source: Cho & Saul (2009), the kernel of degree 1; s by the linear part of φ.
 
     Verified by: tests/infinite/test_activations.py::test_dual_matches_quadrature
     """

@@ -23,7 +23,7 @@ class Sign(AbstractActivation):
     trained: no gradient passes. κ itself is not smooth at equal units, where its
     derivative is infinite, and 0 is returned.
 
-    Source: Cho & Saul (2009), section 2.1, degree 0.
+    Source: Cho & Saul (2009), the kernel of degree 0.
 
     Verified by: tests/infinite/test_activations.py::test_dual_matches_quadrature
     """

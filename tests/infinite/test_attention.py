@@ -8,6 +8,7 @@ from ntkflow.infinite import (
     Dense,
     Embedding,
     Flatten,
+    PositionalEmbedding,
     Sequential,
     monte_carlo,
     one_hot,
@@ -125,6 +126,41 @@ def test_random_scores_have_the_mean_kernels_of_any_finite_layer(x, key):
     assert (jnp.abs(found.ntk - expected.ntk) <= 5 * found.ntk_error).all()
 
 
+def test_embeddings_add_their_covariance(x):
+    places = np.arange(T)
+    near = np.exp(-np.abs(places[:, None] - places[None, :]) / 2)
+    below = Dense().propagate(moments(x))
+    for covariance, r in ((None, np.eye(T)), (near, near)):
+        layer = PositionalEmbedding(0.7, covariance)
+        found = layer.propagate(below)
+        for leaf in ("nngp", "ntk", "own1", "own2"):
+            expected = np.asarray(getattr(below, leaf)) + 0.49 * r
+            np.testing.assert_allclose(getattr(found, leaf), expected, **ROUNDED)
+        assert found.gaussian
+        # At equal positions alone, where nothing asks for pairs.
+        layers = Sequential([Dense(), layer, Flatten(), Dense()])
+        assert not layers.needs_pairs(False)
+        with_pairs = layers.propagate(moments(x))
+        np.testing.assert_allclose(layers(x).ntk, with_pairs.ntk, **ROUNDED)
+
+
+def test_finite_embeddings_have_the_covariance(key):
+    near = jnp.array([[1.0, 0.5, 0.2], [0.5, 1.0, 0.5], [0.2, 0.5, 1.0]])
+    module, shape = PositionalEmbedding(0.7, near).build((4000, 3), 1, key=key)
+    assert shape == (4000, 3)
+    vectors = module(jnp.zeros(shape))
+    # The variance of 4,000 products of normal variables.
+    spread = 5 * 0.49 * (2 / 4000) ** 0.5
+    np.testing.assert_allclose(vectors.T @ vectors / 4000, 0.49 * near, atol=spread)
+
+
+def test_embeddings_need_a_sequence_of_their_length(x):
+    with pytest.raises(ValueError, match="one axis of positions"):
+        PositionalEmbedding().propagate(moments(x[..., None]))
+    with pytest.raises(ValueError, match="sequence of 3"):
+        PositionalEmbedding(1.0, jnp.eye(4)).propagate(moments(x))
+
+
 def test_embedding_tells_tokens_apart():
     tokens = jnp.array([[0, 2, 1], [2, 2, 0]])
     x = one_hot(tokens, 4)
@@ -158,7 +194,11 @@ def test_finite_embedding_looks_up_vectors_of_its_scale(key, parameterization):
     [
         (lambda: Attention(scaling="sqrt"), "no closed form"),
         (lambda: Attention(scaling="root"), "scaling"),
-        (lambda: Attention(mechanism="relu"), "mechanism"),
+        (lambda: Attention(mechanism="relo"), "mechanism"),
+        (lambda: Attention(scaling="sqrt", mechanism="abs"), "mean of abs"),
+        (lambda: Attention(positional=1.0), "must be a PositionalEmbedding"),
+        (lambda: PositionalEmbedding(-1.0), "w_std"),
+        (lambda: PositionalEmbedding(1.0, jnp.ones((2, 3))), "covariance"),
         (lambda: Attention(w_key_std=-1.0), "w_key_std"),
         (lambda: Attention(heads=0), "heads"),
         (lambda: Attention(width=0), "width"),

@@ -45,12 +45,17 @@ def test_pooling_is_the_loop_over_windows(key):
         for pool in (SumPool, AvgPool)
     )
 
+    inner = [
+        AvgPool(size, s, padding, normalize_edges=True)
+        for _, size, s, _, padding in WINDOWS
+    ]
+
     @jax.jit
     def propagate(before):
-        layers = zip(sums, averages, before, strict=True)
-        return [(s.propagate(m), a.propagate(m)) for s, a, m in layers]
+        layers = zip(sums, averages, inner, before, strict=True)
+        return [[one.propagate(m) for one in these] for *these, m in layers]
 
-    for window, m, (total, average) in zip(
+    for window, m, (total, average, inside) in zip(
         WINDOWS, before, propagate(before), strict=True
     ):
         matrix, counts = window_matrix(*window)
@@ -62,11 +67,21 @@ def test_pooling_is_the_loop_over_windows(key):
             np.testing.assert_allclose(flattened(total, leaf), summed, tolerance)
             found = flattened(average, leaf)
             np.testing.assert_allclose(found, summed / size**2, tolerance)
+            summing = matrix.sum(axis=1)
+            mean = summing / summing.sum(axis=1, keepdims=True)
+            expected = mapped(mean, getattr(m, leaf), examples_of(leaf))
+            np.testing.assert_allclose(flattened(inside, leaf), expected, tolerance)
 
 
 def test_pooling_maps_moments_like_inputs(key):
     """The finite layer applied to inputs gives the inputs of the moments behind it."""
-    layers = [AvgPool(2, 1, "SAME"), SumPool((3, 2)), GlobalAvgPool(), GlobalSumPool()]
+    layers = [
+        AvgPool(2, 1, "SAME"),
+        AvgPool(3, 2, "SAME", normalize_edges=True),
+        SumPool((3, 2)),
+        GlobalAvgPool(),
+        GlobalSumPool(),
+    ]
     x1, x2 = jax.random.normal(key, (2, 2, 3, 4, 5))
 
     @jax.jit

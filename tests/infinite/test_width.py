@@ -123,6 +123,7 @@ def branch(activation):
 
 
 SCORES = {"w_query_std": 0.8, "w_key_std": 0.8, "b_std": 0.4}
+NEAR = np.array([[1.0, 0.5, 0.2], [0.5, 1.0, 0.5], [0.2, 0.5, 1.0]])
 GRAPH = np.array([[0.0, 1.0, 0.5], [1.0, 0.3, 2.0], [0.5, 2.0, 0.0]]) / 2
 LAYERS = {
     "units": (
@@ -190,7 +191,8 @@ LAYERS = {
     "linear attention": (
         [
             dense(),
-            inf.Attention(**SCORES, scaling="linear", mechanism="softmax"),
+            inf.PositionalEmbedding(0.7, NEAR),
+            inf.Attention(**SCORES, positional=inf.PositionalEmbedding(0.5)),
             inf.Relu(),
             inf.GlobalAvgPool(),
         ],
@@ -232,9 +234,14 @@ def test_many_heads_with_random_scores_approach_the_limit(key):
     drawn = []
     for heads in map(int, WIDTHS):
         attention = inf.Attention(
-            **SCORES, scaling="sqrt", mechanism="identity", heads=heads, width=heads
+            **SCORES,
+            scaling="sqrt",
+            mechanism="identity",
+            positional=inf.PositionalEmbedding(0.5, NEAR),
+            heads=heads,
+            width=heads,
         )
-        layers = [attention, inf.GlobalAvgPool()]
+        layers = [dense(width=4 * heads), attention, inf.GlobalAvgPool()]
         drawn.append(draw(layers, shape, 4, x, key))
     limits = inf.Sequential([*layers, READOUT])(x)
     for *samples, limit in zip(*drawn, limits, strict=True):

@@ -37,6 +37,7 @@ from ntkflow.infinite import (
     Monomial,
     NormalizedExponential,
     Polynomial,
+    PositionalEmbedding,
     Product,
     Rbf,
     RectifiedMonomial,
@@ -153,7 +154,7 @@ def sequences() -> Iterator[tuple[str, Layers]]:
     yield "layer_norm_positions_flatten", [*layers, *FLAT]
     yield "dropout_pool", [*once, Dropout(0.8), *POOLED]
     yield "dropout_flatten", [*once, Dropout(0.8), *FLAT]
-    for what in ("softmax", "identity"):
+    for what in ("softmax", "identity", "relu", "abs"):
         layers = [*once, attention(what, False), RELU]
         yield f"attention_{what}_no_bias", [*layers, *POOLED]
         layers = [*once, attention(what), RELU]
@@ -161,6 +162,19 @@ def sequences() -> Iterator[tuple[str, Layers]]:
     yield "attention_flatten", [attention("softmax"), *FLAT]
     layer = attention("identity", scaling="sqrt")
     yield "attention_random", [layer, RELU, *POOLED]
+    for values in (False, True):
+        name = f"attention_positional{'_values' if values else ''}"
+        added = PositionalEmbedding(0.7)
+        yield name, [*once, *placed("softmax", added, values), RELU, *POOLED]
+        places = np.arange(6.0)
+        apart = (places[:, None] - places[None, :]) ** 2
+        added = PositionalEmbedding(0.7, np.exp(-apart / 5))
+        layers = [*once, *placed("abs", added, values), RELU, *POOLED]
+        yield f"{name}_near", layers
+        layers = placed("identity", added, values, "sqrt")
+        yield f"{name}_random", [*once, *layers, RELU, *POOLED]
+    window = AvgPool(3, 2, "SAME", normalize_edges=True)
+    yield "average_edges", [*once, window, conv(2), RELU, *POOLED]
     smaller = [*once, ImageResize(4)]
     yield "resize_up", [*once, ImageResize(9), *POOLED]
     yield "resize_down", [*smaller, conv(2), *POOLED]
@@ -175,8 +189,19 @@ def sequences() -> Iterator[tuple[str, Layers]]:
     yield "product_pool", [Product([first, second]), *POOLED]
 
 
-def attention(mechanism: str, bias: bool = True, scaling: str = "linear") -> Attention:
-    return Attention(0.8, 1.2, 0.9, 1.5, B, scaling, mechanism, use_bias=bias)
+def attention(
+    mechanism: str, bias: bool = True, scaling: str = "linear", **more: Any
+) -> Attention:
+    return Attention(0.8, 1.2, 0.9, 1.5, B, scaling, mechanism, use_bias=bias, **more)
+
+
+def placed(
+    mechanism: str, added: PositionalEmbedding, values: bool, scaling: str = "linear"
+) -> Layers:
+    """Attention with embeddings seen by the values too, or by scores alone."""
+    if values:
+        return [added, attention(mechanism, scaling=scaling)]
+    return [attention(mechanism, scaling=scaling, positional=added)]
 
 
 def masked() -> Iterator[tuple[str, Layers]]:

@@ -188,13 +188,25 @@ def sequences() -> Iterator[tuple[str, tuple]]:
     yield "layer_norm_positions_flatten", (*layers, *flat)
     yield "dropout_pool", (conv((3,)), relu, stax.Dropout(0.8), *pooled)
     yield "dropout_flatten", (conv((3,)), relu, stax.Dropout(0.8), *flat)
-    for what in ("SOFTMAX", "IDENTITY"):
+    for what in ("SOFTMAX", "IDENTITY", "RELU", "ABS"):
         for b_std in (None, B):
             layer = attention(what, b_std)
             name = f"attention_{what.lower()}_{'no_' if b_std is None else ''}bias"
             yield name, (conv((3,)), relu, layer, relu, *pooled)
     yield "attention_flatten", (attention("SOFTMAX", B), *flat)
     yield "attention_random", (attention("IDENTITY", B, False), relu, *pooled)
+    for values in (False, True):
+        name = f"attention_positional{'_values' if values else ''}"
+        more = {"pos_emb_type": "SUM", "W_pos_emb_std": 0.7, "val_pos_emb": values}
+        layer = attention("SOFTMAX", B, **more)
+        yield name, (conv((3,)), relu, layer, relu, *pooled)
+        more["pos_emb_decay_fn"] = lambda distance: np.exp(-distance / 5)
+        layer = attention("ABS", B, **more)
+        yield f"{name}_near", (conv((3,)), relu, layer, relu, *pooled)
+        layer = attention("IDENTITY", B, False, **more)
+        yield f"{name}_random", (conv((3,)), relu, layer, relu, *pooled)
+    window = stax.AvgPool((3,), (2,), "SAME", normalize_edges=True)
+    yield "average_edges", (conv((3,)), relu, window, conv((2,)), relu, *pooled)
     yield "resize_up", (conv((3,)), relu, resize(9, "linear"), *pooled)
     yield "resize_down", (conv((3,)), relu, resize(4, "linear"), conv((2,)), *pooled)
     yield "resize_plain", (conv((3,)), relu, resize(4, "linear", False), *pooled)
@@ -209,7 +221,7 @@ def sequences() -> Iterator[tuple[str, tuple]]:
     yield "product_pool", (pair, stax.FanInProd(), *pooled)
 
 
-def attention(what: str, b_std: float | None, scaled: bool = True):
+def attention(what: str, b_std: float | None, scaled: bool = True, **more):
     return stax.GlobalSelfAttention(
         16,
         n_chan_key=8,
@@ -222,6 +234,7 @@ def attention(what: str, b_std: float | None, scaled: bool = True):
         W_out_std=1.5,
         b_std=b_std,
         attention_mechanism=what,
+        **more,
     )
 
 

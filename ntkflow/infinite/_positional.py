@@ -1,0 +1,175 @@
+"""Random vectors that tell positions apart, added to the units there."""
+
+from collections.abc import Callable
+from typing import Any, final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ntkflow.infinite._checks import check_scale
+from ntkflow.infinite._layer import AbstractLayer, Shape
+from ntkflow.infinite._moments import Moments
+from ntkflow.infinite._positions import silenced
+
+
+@final
+class PositionalEmbedding(AbstractLayer):
+    """Units plus a random vector of each position, the same for all examples.
+
+    With R(p, p') the covariance of the vectors of two positions of a sequence,
+
+        Σ' = Σ + w_std² R,    Θ' = Θ + w_std² R
+
+    where trained are the independent vectors that those of covariance R are mixtures
+    of. There must be many units, as behind `Embedding` or `Dense`: sums over few units
+    keep products of the vectors with the inputs.
+
+    Args:
+        w_std: Standard deviation of the vectors' entries where R(p, p) is 1.
+        covariance: R, of shape [T, T] and positive semi-definite; by default the
+            vectors of different positions are independent. For neighbors that are
+            alike take, say, exp(−|p − p'|/5).
+
+    Raises:
+        ValueError: `w_std` is no scale, or `covariance` no square matrix.
+
+    Source: Hron, Bahri, Sohl-Dickstein & Novak (2020), on positional encodings.
+
+    Verified by:
+    tests/infinite/test_attention.py::test_embeddings_add_their_covariance,
+    tests/infinite/test_width.py::test_networks_of_every_layer_approach_the_limit
+    """
+
+    w_std: float | Float[Array, ""]
+    covariance: Float[Array, "T T"] | None
+
+    def __init__(
+        self,
+        w_std: float | int | Float[Array, ""] = 1.0,
+        covariance: Any = None,
+    ):
+        self.w_std = check_scale("PositionalEmbedding", "w_std", w_std)
+        if covariance is not None:
+            covariance = jnp.asarray(covariance, jnp.result_type(float))
+            if covariance.ndim != 2 or covariance.shape[0] != covariance.shape[1]:
+                raise ValueError(
+                    "PositionalEmbedding: `covariance` must have one row and one "
+                    f"column for each position, got shape {covariance.shape}."
+                )
+        self.covariance = covariance
+
+    @property
+    def is_linear(self) -> bool:
+        """The vectors have mean zero, so that units of mean zero keep it."""
+        return True
+
+    @property
+    def is_random(self) -> bool:
+        """The units themselves go through."""
+        return False
+
+    def needs_pairs(self, after: bool) -> bool:
+        """It adds the same to every example.
+
+        Args:
+            after: Whether pairs are asked for behind the layer.
+
+        Returns:
+            The same.
+        """
+        return after
+
+    def propagate(self, moments: Moments) -> Moments:
+        """The moments of the sums.
+
+        Args:
+            moments: Those of a sequence of units.
+
+        Returns:
+            Those of the units with the vectors added, Gaussian if they were.
+
+        Raises:
+            ValueError: The input is no sequence, or has another length.
+        """  # ruff: ignore[docstring-extraneous-exception]
+        self._check(moments.positions)
+        dtype = moments.nngp.dtype
+        added = jnp.asarray(self.w_std, dtype) ** 2 * self._matrix(
+            moments.positions[0]
+        ).astype(dtype)
+        if not moments.pairs:
+            added = jnp.diagonal(added)
+
+        def sum_of(moment: Array) -> Array:
+            return moment + jnp.broadcast_to(added, moment.shape)
+
+        return silenced(
+            moments.with_moments(
+                sum_of(moments.nngp),
+                sum_of(moments.ntk),
+                sum_of(moments.own1),
+                sum_of(moments.own2),
+            )
+        )
+
+    def build(
+        self, shape: Shape, width: int, *, key: PRNGKeyArray
+    ) -> tuple[Callable[[Any], Any], Shape]:
+        """The finite layer.
+
+        Args:
+            shape: Units and the one number of positions.
+            width: Not used.
+            key: Random key.
+
+        Returns:
+            A module that adds vectors, and the same shape.
+
+        Raises:
+            ValueError: As for `propagate`.
+        """  # ruff: ignore[docstring-extraneous-exception]
+        self._check(shape[1:])
+        values, vectors = jnp.linalg.eigh(self._matrix(shape[1]))
+        values = jnp.maximum(values, jnp.zeros_like(values))
+        root = vectors * jnp.sqrt(values)[None, :]
+        table = jax.random.normal(key, shape)
+        return FiniteEmbedding(table, float(self.w_std) * root), shape
+
+    def _matrix(self, length: int) -> Float[Array, "T T"]:
+        return jnp.eye(length) if self.covariance is None else self.covariance
+
+    def _check(self, positions: tuple[int, ...]) -> None:
+        if len(positions) != 1:
+            raise ValueError(
+                "PositionalEmbedding is for one axis of positions, and meets units "
+                f"with {len(positions)}: give x as [N, C, T]."
+            )
+        if self.covariance is not None and self.covariance.shape[0] != positions[0]:
+            raise ValueError(
+                f"PositionalEmbedding: a covariance of {self.covariance.shape[0]} "
+                f"positions does not go with a sequence of {positions[0]}."
+            )
+
+
+class FiniteEmbedding(eqx.Module):
+    """Vectors added to units.
+
+    Attributes:
+        table: Independent vectors, those that are trained.
+        root: A root of the covariance; a mixture of vectors for each position.
+    """
+
+    table: Float[Array, "C T"]
+    root: Float[Array, "T T"]
+
+    def __call__(self, x: Float[Array, "C T"]) -> Float[Array, "C T"]:
+        """Apply it to one example.
+
+        Args:
+            x: Units at every position.
+
+        Returns:
+            The same units.
+        """
+        return x + self.table @ jax.lax.stop_gradient(self.root).T
