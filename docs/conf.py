@@ -52,6 +52,8 @@ sphinx_gallery_conf = {
     "remove_config_comments": True,
     "min_reported_time": 0,
     "show_memory": False,
+    # As many at once as `sphinx-build -j` says.
+    "parallel": True,
 }
 
 ROOMS = {
