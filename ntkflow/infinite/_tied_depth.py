@@ -78,7 +78,7 @@ class TiedDepth(AbstractLayer):
     Verified by:
     tests/infinite/test_tied_depth.py::test_linear_branch_gives_bessel,
     tests/infinite/test_tied_depth.py::test_kernel_is_that_of_backward_states,
-    tests/infinite/test_tied_depth.py::test_wide_neural_odes_have_these_kernels
+    tests/infinite/test_tied_depth.py::test_wide_neural_odes_approach_these_kernels
     """
 
     branch: AbstractLayer

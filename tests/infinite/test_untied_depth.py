@@ -13,6 +13,7 @@ from ntkflow.infinite import (
     Sequential,
     UntiedDepth,
 )
+from tests.infinite.approach import tangent_kernel
 from tests.tolerances import roundoff, solver, standard_errors
 
 pytestmark = pytest.mark.usefixtures("cheaply_compiled")
@@ -172,16 +173,6 @@ def test_positions_that_a_branch_loses_are_refused():
 
 def four(moments):
     return moments.nngp, moments.ntk, moments.own1, moments.own2
-
-
-def tangent_kernel(model, x):
-    """⟨∂f/∂θ, ∂f'/∂θ⟩ of one output, by reverse differentiation."""
-    params, static = eqx.partition(model, eqx.is_inexact_array)
-    slopes = jax.vmap(
-        jax.grad(lambda params, xi: eqx.combine(params, static)(xi)[0]), (None, 0)
-    )(params, x)
-    flat = [leaf.reshape(len(x), -1) for leaf in jax.tree.leaves(slopes)]
-    return sum((leaf @ leaf.T for leaf in flat), jnp.zeros((len(x), len(x))))
 
 
 @pytest.mark.slow
