@@ -9,14 +9,15 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkflow.infinite._checks import check_positions
-from ntkflow.infinite._layer import AbstractLayer, Shape
+from ntkflow.infinite._layer import Shape
+from ntkflow.infinite._maps import AbstractPositionMap
 from ntkflow.infinite._moments import Moments
 from ntkflow.infinite._positions import along, on_both_sides, silenced
 from ntkflow.models import Frozen
 
 
 @final
-class Aggregate(AbstractLayer):
+class Aggregate(AbstractPositionMap):
     """A fixed matrix applied to the positions, h'_p = Σ_q A_pq h_q.
 
     With A the adjacency matrix of a graph, perhaps normalized, and positions its nodes,
@@ -55,27 +56,6 @@ class Aggregate(AbstractLayer):
             )
         self.matrix = jnp.asarray(matrix)
         self.axis = axis
-
-    @property
-    def is_linear(self) -> bool:
-        """It is."""
-        return True
-
-    @property
-    def is_random(self) -> bool:
-        """The matrix is fixed."""
-        return False
-
-    def needs_pairs(self, after: bool) -> bool:
-        """A new position is a mixture of several old ones.
-
-        Args:
-            after: Not used.
-
-        Returns:
-            Yes.
-        """
-        return True
 
     def propagate(self, moments: Moments) -> Moments:
         """The moments of the sums.

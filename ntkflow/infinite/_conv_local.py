@@ -11,7 +11,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ntkflow.infinite._checks import check_positions
 from ntkflow.infinite._conv import seen_through
 from ntkflow.infinite._finite_conv import draw_conv
-from ntkflow.infinite._layer import AbstractLayer, Shape
+from ntkflow.infinite._layer import Shape
+from ntkflow.infinite._maps import AbstractRandomMap
 from ntkflow.infinite._moments import Moments
 from ntkflow.infinite._positions import silenced
 from ntkflow.infinite._weights import Weights
@@ -26,7 +27,7 @@ from ntkflow.infinite._windows import (
 
 
 @final
-class ConvLocal(AbstractLayer):
+class ConvLocal(AbstractRandomMap):
     """A locally connected layer: a convolution with weights of its own in every window.
 
     Equal positions have the moments that `Conv` gives them. Those of different
@@ -85,30 +86,6 @@ class ConvLocal(AbstractLayer):
         self.dilation = check_sizes("ConvLocal", "dilation", dilation)
         self.padding = check_padding(padding)
         self.width = width
-
-    @property
-    def is_linear(self) -> bool:
-        """It is affine, with a random bias of mean zero."""
-        return True
-
-    @property
-    def is_random(self) -> bool:
-        """Its weights are its own."""
-        return True
-
-    def needs_pairs(self, after: bool) -> bool:
-        """Its input is carried as its output is.
-
-        Of pairs it only uses the equal ones, but pairs among the inputs are how it
-        learns that they are asked for behind it.
-
-        Args:
-            after: Whether pairs are asked for behind the layer.
-
-        Returns:
-            The same.
-        """
-        return after
 
     def propagate(self, moments: Moments) -> Moments:
         """The moments of the layer's output.

@@ -10,7 +10,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ntkflow.infinite._checks import check_positions
 from ntkflow.infinite._conv import seen_through
 from ntkflow.infinite._finite_conv import draw_conv
-from ntkflow.infinite._layer import AbstractLayer, Shape
+from ntkflow.infinite._layer import Shape
+from ntkflow.infinite._maps import AbstractRandomMap
 from ntkflow.infinite._moments import Moments
 from ntkflow.infinite._positions import silenced
 from ntkflow.infinite._weights import Weights
@@ -25,7 +26,7 @@ from ntkflow.infinite._windows import (
 
 
 @final
-class ConvTranspose(AbstractLayer):
+class ConvTranspose(AbstractRandomMap):
     """A transposed convolution: positions spread out by zeros, then a convolution.
 
     Along an axis of n positions, stride s and kernel size k, the output has n·s
@@ -87,27 +88,6 @@ class ConvTranspose(AbstractLayer):
         self.strides = check_sizes(name, "strides", strides)
         self.padding = check_padding(padding)
         self.width = width
-
-    @property
-    def is_linear(self) -> bool:
-        """It is affine, with a random bias of mean zero."""
-        return True
-
-    @property
-    def is_random(self) -> bool:
-        """Its weights are its own."""
-        return True
-
-    def needs_pairs(self, after: bool) -> bool:
-        """Equal positions are mapped to equal positions.
-
-        Args:
-            after: Whether pairs are asked for behind the layer.
-
-        Returns:
-            The same.
-        """
-        return after
 
     def propagate(self, moments: Moments) -> Moments:
         """The moments of the layer's output.

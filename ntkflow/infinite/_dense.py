@@ -7,14 +7,15 @@ import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkflow.infinite._finite import at_positions
-from ntkflow.infinite._layer import AbstractLayer, Shape
+from ntkflow.infinite._layer import Shape
+from ntkflow.infinite._maps import AbstractRandomMap
 from ntkflow.infinite._moments import Moments
 from ntkflow.infinite._weights import Weights
 from ntkflow.models import Dense as FiniteDense
 
 
 @final
-class Dense(AbstractLayer):
+class Dense(AbstractRandomMap):
     """A fully connected layer, applied at every position of its own.
 
         Σ' = w_std² Σ + b_std²,    Θ' = w_std² Θ + (what the layer's parameters add)
@@ -62,27 +63,6 @@ class Dense(AbstractLayer):
             "Dense", w_std, b_std, parameterization, width, use_bias, trainable
         )
         self.width = width
-
-    @property
-    def is_linear(self) -> bool:
-        """It is affine, with a random bias of mean zero."""
-        return True
-
-    @property
-    def is_random(self) -> bool:
-        """Its weights are its own."""
-        return True
-
-    def needs_pairs(self, after: bool) -> bool:
-        """Equal positions are mapped to equal positions.
-
-        Args:
-            after: Whether pairs are asked for behind the layer.
-
-        Returns:
-            The same.
-        """
-        return after
 
     def propagate(self, moments: Moments) -> Moments:
         """The moments of the layer's output.

@@ -11,7 +11,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkflow._errors import unknown_name
 from ntkflow.infinite._finite import Pointwise
-from ntkflow.infinite._layer import AbstractLayer, Shape
+from ntkflow.infinite._layer import Shape
+from ntkflow.infinite._maps import AbstractFixedMap
 from ntkflow.infinite._moments import Moments
 from ntkflow.models import Frozen
 
@@ -40,7 +41,7 @@ class Masked(eqx.Module):
 
 
 @final
-class Dropout(AbstractLayer):
+class Dropout(AbstractFixedMap):
     """Dropout that keeps each unit, at each position, with probability p.
 
     With s = 1/p if inverted and 1 if not, the kernels Σ and Θ are multiplied by
@@ -87,27 +88,6 @@ class Dropout(AbstractLayer):
         self.keep = float(keep)
         self.mask = mask
         self.inverted = inverted
-
-    @property
-    def is_linear(self) -> bool:
-        """It is, given the masks."""
-        return True
-
-    @property
-    def is_random(self) -> bool:
-        """It has no weights."""
-        return False
-
-    def needs_pairs(self, after: bool) -> bool:
-        """Equal positions are mapped to equal positions.
-
-        Args:
-            after: Whether pairs are asked for behind the layer.
-
-        Returns:
-            The same.
-        """
-        return after
 
     def propagate(self, moments: Moments) -> Moments:
         """The moments of the masked units.

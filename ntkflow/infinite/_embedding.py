@@ -12,7 +12,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkflow._errors import unknown_name
 from ntkflow.infinite._finite import at_positions
-from ntkflow.infinite._layer import AbstractLayer, Shape
+from ntkflow.infinite._layer import Shape
+from ntkflow.infinite._maps import AbstractRandomMap
 from ntkflow.infinite._moments import Moments
 from ntkflow.infinite._weights import Weights
 from ntkflow.models import Dense as FiniteDense
@@ -49,7 +50,7 @@ def one_hot(
 
 
 @final
-class Embedding(AbstractLayer):
+class Embedding(AbstractRandomMap):
     """A table of random vectors, one for each token, looked up at every position.
 
     Its inputs are those of `one_hot`: Σ' = w_std² where two tokens are one, else 0. In
@@ -89,27 +90,6 @@ class Embedding(AbstractLayer):
             "Embedding", w_std, 0.0, parameterization, width, False, trainable
         )
         self.width = width
-
-    @property
-    def is_linear(self) -> bool:
-        """It is linear in the one-hot input."""
-        return True
-
-    @property
-    def is_random(self) -> bool:
-        """Its vectors are its own."""
-        return True
-
-    def needs_pairs(self, after: bool) -> bool:
-        """Equal positions are mapped to equal positions.
-
-        Args:
-            after: Whether pairs are asked for behind the layer.
-
-        Returns:
-            The same.
-        """
-        return after
 
     def propagate(self, moments: Moments) -> Moments:
         """The moments of the vectors looked up.

@@ -6,34 +6,14 @@ from typing import Any, final
 from jaxtyping import PRNGKeyArray
 
 from ntkflow.infinite._finite import Chain
-from ntkflow.infinite._layer import AbstractLayer, Shape
+from ntkflow.infinite._layer import Shape
+from ntkflow.infinite._maps import AbstractFixedMap
 from ntkflow.infinite._moments import Moments
 
 
 @final
-class Identity(AbstractLayer):
+class Identity(AbstractFixedMap):
     """The layer that does nothing: the branch that hands on what it reads."""
-
-    @property
-    def is_linear(self) -> bool:
-        """It is."""
-        return True
-
-    @property
-    def is_random(self) -> bool:
-        """It has no weights."""
-        return False
-
-    def needs_pairs(self, after: bool) -> bool:
-        """It asks for nothing itself.
-
-        Args:
-            after: Whether pairs are asked for behind the layer.
-
-        Returns:
-            The same.
-        """
-        return after
 
     def propagate(self, moments: Moments) -> Moments:
         """The moments.

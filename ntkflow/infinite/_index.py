@@ -9,14 +9,15 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, Shaped
 
 from ntkflow.infinite._checks import check_positions
 from ntkflow.infinite._finite import Pointwise
-from ntkflow.infinite._layer import AbstractLayer, Shape
+from ntkflow.infinite._layer import Shape
+from ntkflow.infinite._maps import AbstractFixedMap
 from ntkflow.infinite._moments import Moments
 
 Entry = int | tuple[int | None, int | None, int | None]
 
 
 @final
-class Index(AbstractLayer):
+class Index(AbstractFixedMap):
     """The units at chosen positions, `x[:, *index]`, such as those of the last word.
 
     Args:
@@ -45,27 +46,6 @@ class Index(AbstractLayer):
         self.entries = tuple(
             (e.start, e.stop, e.step) if isinstance(e, slice) else e for e in entries
         )
-
-    @property
-    def is_linear(self) -> bool:
-        """It is."""
-        return True
-
-    @property
-    def is_random(self) -> bool:
-        """It has no weights."""
-        return False
-
-    def needs_pairs(self, after: bool) -> bool:
-        """Equal positions are mapped to equal positions.
-
-        Args:
-            after: Whether pairs are asked for behind the layer.
-
-        Returns:
-            The same.
-        """
-        return after
 
     def propagate(self, moments: Moments) -> Moments:
         """The moments of the units at the positions kept.

@@ -8,13 +8,14 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkflow.infinite._checks import check_positions
 from ntkflow.infinite._finite import Pointwise
-from ntkflow.infinite._layer import AbstractLayer, Shape
+from ntkflow.infinite._layer import Shape
+from ntkflow.infinite._maps import AbstractPositionMap
 from ntkflow.infinite._moments import Moments
 from ntkflow.infinite._positions import beside_itself, shares, silenced
 
 
 @final
-class InstanceNorm(AbstractLayer):
+class InstanceNorm(AbstractPositionMap):
     """Units minus their mean over all positions, each on its own.
 
     With M the mean over positions, Σ' = Σ − MΣ − ΣMᵀ + MΣMᵀ, and so Θ'. That is exact
@@ -32,27 +33,6 @@ class InstanceNorm(AbstractLayer):
     tests/infinite/test_normalization.py::test_instance_norm_centers_the_patches,
     tests/infinite/test_normalization.py::test_instance_norm_of_lengths_is_of_the_cut
     """
-
-    @property
-    def is_linear(self) -> bool:
-        """It is."""
-        return True
-
-    @property
-    def is_random(self) -> bool:
-        """It has no weights."""
-        return False
-
-    def needs_pairs(self, after: bool) -> bool:
-        """The mean sees pairs of different positions.
-
-        Args:
-            after: Not used.
-
-        Returns:
-            Yes.
-        """
-        return True
 
     def propagate(self, moments: Moments) -> Moments:
         """The moments of the centered units.

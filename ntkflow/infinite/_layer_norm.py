@@ -9,14 +9,15 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkflow.infinite._checks import check_gaussian
 from ntkflow.infinite._finite import Pointwise
-from ntkflow.infinite._layer import AbstractLayer, Shape
+from ntkflow.infinite._layer import Shape
+from ntkflow.infinite._maps import AbstractFixedMap
 from ntkflow.infinite._moments import Moments
 from ntkflow.infinite._positions import scaled, shares
 from ntkflow.models._checks import check_positive
 
 
 @final
-class LayerNorm(AbstractLayer):
+class LayerNorm(AbstractFixedMap):
     """Units minus their mean, divided by their standard deviation, at every position.
 
     At infinite width the mean is zero and the standard deviation √q no longer depends
@@ -48,27 +49,6 @@ class LayerNorm(AbstractLayer):
     def __init__(self, over_positions: bool = False, eps: float = 1e-5):
         self.over_positions = over_positions
         self.eps = check_positive("LayerNorm", "eps", eps)
-
-    @property
-    def is_linear(self) -> bool:
-        """In the limit it multiplies by a number."""
-        return True
-
-    @property
-    def is_random(self) -> bool:
-        """It has no weights."""
-        return False
-
-    def needs_pairs(self, after: bool) -> bool:
-        """Equal positions are mapped to equal positions.
-
-        Args:
-            after: Whether pairs are asked for behind the layer.
-
-        Returns:
-            The same.
-        """
-        return after
 
     def propagate(self, moments: Moments) -> Moments:
         """The moments of the normalized units.

@@ -10,7 +10,8 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ntkflow.infinite._checks import check_positions
 from ntkflow.infinite._finite import Pointwise
-from ntkflow.infinite._layer import AbstractLayer, Shape
+from ntkflow.infinite._layer import Shape
+from ntkflow.infinite._maps import AbstractPositionMap
 from ntkflow.infinite._moments import Moments
 from ntkflow.infinite._positions import on_both_sides, scaled, shares, silenced
 from ntkflow.infinite._windows import (
@@ -26,7 +27,7 @@ from ntkflow.infinite._windows import (
 
 
 @final
-class Pool(AbstractLayer):
+class Pool(AbstractPositionMap):
     """A sum or an average over windows: `SumPool` and `AvgPool`.
 
     Σ'(p, p') is the sum or the mean of Σ over both windows, and so is Θ'. It needs the
@@ -75,27 +76,6 @@ class Pool(AbstractLayer):
         self.padding = check_padding(padding)
         self.average = average
         self.normalize_edges = normalize_edges
-
-    @property
-    def is_linear(self) -> bool:
-        """It is."""
-        return True
-
-    @property
-    def is_random(self) -> bool:
-        """It has no weights."""
-        return False
-
-    def needs_pairs(self, after: bool) -> bool:
-        """Every window sees pairs of different positions.
-
-        Args:
-            after: Not used.
-
-        Returns:
-            Yes.
-        """
-        return True
 
     def propagate(self, moments: Moments) -> Moments:
         """The moments of the sums or averages.
@@ -180,7 +160,7 @@ class Pool(AbstractLayer):
 
 
 @final
-class GlobalPool(AbstractLayer):
+class GlobalPool(AbstractPositionMap):
     """A sum or an average over all positions: `GlobalSumPool` and `GlobalAvgPool`.
 
     Σ' is the sum or the mean of Σ(p, p') over all pairs of positions, and so is Θ'. For
@@ -197,27 +177,6 @@ class GlobalPool(AbstractLayer):
     """
 
     average: bool = eqx.field(static=True)
-
-    @property
-    def is_linear(self) -> bool:
-        """It is."""
-        return True
-
-    @property
-    def is_random(self) -> bool:
-        """It has no weights."""
-        return False
-
-    def needs_pairs(self, after: bool) -> bool:
-        """The sum sees pairs of different positions.
-
-        Args:
-            after: Not used, as no positions are left.
-
-        Returns:
-            Yes.
-        """
-        return True
 
     def propagate(self, moments: Moments) -> Moments:
         """The moments of the sum or average.

@@ -9,13 +9,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkflow.infinite._checks import check_scale
-from ntkflow.infinite._layer import AbstractLayer, Shape
+from ntkflow.infinite._layer import Shape
+from ntkflow.infinite._maps import AbstractFixedMap
 from ntkflow.infinite._moments import Moments
 from ntkflow.infinite._positions import silenced
 
 
 @final
-class PositionalEmbedding(AbstractLayer):
+class PositionalEmbedding(AbstractFixedMap):
     """Units plus a random vector of each position, the same for all examples.
 
     With R(p, p') the covariance of the vectors of two positions of a sequence,
@@ -59,27 +60,6 @@ class PositionalEmbedding(AbstractLayer):
                     f"column for each position, got shape {covariance.shape}."
                 )
         self.covariance = covariance
-
-    @property
-    def is_linear(self) -> bool:
-        """The vectors have mean zero, so that units of mean zero keep it."""
-        return True
-
-    @property
-    def is_random(self) -> bool:
-        """The units themselves go through."""
-        return False
-
-    def needs_pairs(self, after: bool) -> bool:
-        """It adds the same to every example.
-
-        Args:
-            after: Whether pairs are asked for behind the layer.
-
-        Returns:
-            The same.
-        """
-        return after
 
     def propagate(self, moments: Moments) -> Moments:
         """The moments of the sums.

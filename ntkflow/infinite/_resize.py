@@ -11,7 +11,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ntkflow._errors import unknown_name
 from ntkflow.infinite._checks import check_positions
 from ntkflow.infinite._finite import Pointwise
-from ntkflow.infinite._layer import AbstractLayer, Shape
+from ntkflow.infinite._layer import Shape
+from ntkflow.infinite._maps import AbstractPositionMap
 from ntkflow.infinite._moments import Moments
 from ntkflow.infinite._positions import along, on_both_sides
 from ntkflow.infinite._windows import Sizes, check_sizes, for_each_axis
@@ -20,7 +21,7 @@ METHODS = ("nearest", "linear", "cubic", "lanczos3", "lanczos5")
 
 
 @final
-class ImageResize(AbstractLayer):
+class ImageResize(AbstractPositionMap):
     """Every unit's image interpolated to another size, by `jax.image.resize`.
 
     Interpolation is one matrix for each axis of positions, which acts on both positions
@@ -48,27 +49,6 @@ class ImageResize(AbstractLayer):
             raise unknown_name("method", method, METHODS)
         self.method = method
         self.antialias = antialias
-
-    @property
-    def is_linear(self) -> bool:
-        """It is."""
-        return True
-
-    @property
-    def is_random(self) -> bool:
-        """It has no weights."""
-        return False
-
-    def needs_pairs(self, after: bool) -> bool:
-        """A new position is a mixture of several old ones.
-
-        Args:
-            after: Not used.
-
-        Returns:
-            Yes.
-        """
-        return True
 
     def propagate(self, moments: Moments) -> Moments:
         """The moments of the interpolated units.
