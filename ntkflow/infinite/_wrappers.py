@@ -12,8 +12,39 @@ from ntkflow.infinite._layer import AbstractLayer, Shape
 from ntkflow.infinite._moments import Moments
 
 
+class AbstractWrapper(AbstractLayer):
+    """A scale, or a difference, of what some layers make.
+
+    Attributes:
+        layer: The layers.
+    """
+
+    layer: eqx.AbstractVar[AbstractLayer]
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether the layer is."""
+        return self.layer.is_linear
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the layer is."""
+        return self.layer.is_random
+
+    def needs_pairs(self, after: bool) -> bool:
+        """Asks the layer.
+
+        Args:
+            after: Whether pairs are asked for behind it.
+
+        Returns:
+            Whether its input must have them.
+        """
+        return self.layer.needs_pairs(after)
+
+
 @final
-class Scaled(AbstractLayer):
+class Scaled(AbstractWrapper):
     """F = α(f − f₀), with f₀ as f is at the start: Σ' = 0 and Θ' = α² Θ.
 
     Not centered, F = αf and Σ' = α² Σ. The tangent kernel has no time scale in it, as
@@ -41,27 +72,6 @@ class Scaled(AbstractLayer):
         self.alpha = models.Scaled(lambda x: x, alpha, centered=False).alpha
         self.layer = _checked("Scaled", layer)
         self.centered = centered
-
-    @property
-    def is_linear(self) -> bool:
-        """Whether the layer is."""
-        return self.layer.is_linear
-
-    @property
-    def is_random(self) -> bool:
-        """Whether the layer is."""
-        return self.layer.is_random
-
-    def needs_pairs(self, after: bool) -> bool:
-        """Asks the layer.
-
-        Args:
-            after: Whether pairs are asked for behind it.
-
-        Returns:
-            Whether its input must have them.
-        """
-        return self.layer.needs_pairs(after)
 
     def propagate(self, moments: Moments) -> Moments:
         """The moments of F.
@@ -100,7 +110,7 @@ class Scaled(AbstractLayer):
 
 
 @final
-class Antisymmetric(AbstractLayer):
+class Antisymmetric(AbstractWrapper):
     """(f_a − f_b)/√2 of two copies that start equal: Σ' = 0 and Θ' = Θ.
 
     Args:
@@ -118,27 +128,6 @@ class Antisymmetric(AbstractLayer):
 
     def __init__(self, layer: AbstractLayer):
         self.layer = _checked("Antisymmetric", layer)
-
-    @property
-    def is_linear(self) -> bool:
-        """Whether the layer is."""
-        return self.layer.is_linear
-
-    @property
-    def is_random(self) -> bool:
-        """Whether the layer is."""
-        return self.layer.is_random
-
-    def needs_pairs(self, after: bool) -> bool:
-        """Asks the layer.
-
-        Args:
-            after: Whether pairs are asked for behind it.
-
-        Returns:
-            Whether its input must have them.
-        """
-        return self.layer.needs_pairs(after)
 
     def propagate(self, moments: Moments) -> Moments:
         """The moments of the difference.
