@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from ntkflow.flows import Coupled, Gradient, Linearized, Residual
+from ntkflow.flows import Gradient, Linearized, Residual
 from ntkflow.kernels import plan
+from ntkflow.simulate import _forecast
 from ntkflow.simulate._forecast import (
     CHEBYSHEV,
     EXPLICIT,
@@ -73,36 +74,45 @@ def test_a_lazy_run_costs_little_more_than_a_decomposition():
     assert forecast_lazy(NARROW) < forecast(EXPONENTIAL, stand(1e4, 1e-3), NARROW)
 
 
+def prices_of(flows, problem):
+    planned = plan_solves(
+        flows,
+        problem,
+        solver="auto",
+        controller=None,
+        dt0=None,
+        rtol=1e-3,
+        atol=1e-5,
+        events=(),
+        dense_steps=0,
+    )
+    solve = planned[0].solve
+    state = solve.coupled.pack(solve.coupled.init(problem))
+    return price(solve, problem, prepare(solve, problem), state)
+
+
 def test_prices_count_operations():
     problem = tiny()
     flows = (Gradient(), Residual("evolving"), Residual("frozen"), Linearized())
-    solves = [
-        plan_solves(
-            chosen,
-            problem,
-            solver="auto",
-            controller=None,
-            dt0=None,
-            rtol=1e-3,
-            atol=1e-5,
-            events=(),
-            dense_steps=0,
-        )[0].solve
-        for chosen in (flows, flows[:1])
-    ]
-    many, one = (
-        price(
-            solve,
-            problem,
-            prepare(solve, problem),
-            solve.coupled.pack(solve.coupled.init(problem)),
-        )
-        for solve in solves
-    )
+    many, one = prices_of(flows, problem), prices_of(flows[:1], problem)
     assert (one.moving, one.all) == (1, 1)
     assert (many.moving, many.all) == (1, 2)
     assert many.evaluation > one.evaluation
     built = plan(problem.model, problem.x, outputs="full").flops
     np.testing.assert_allclose(one.kernel, built / one.evaluation)
     assert one.eigen > one.cholesky > 0
-    assert isinstance(solves[0].coupled, Coupled)
+
+
+def test_prices_are_found_once_for_runs_of_one_shape(monkeypatch):
+    """To plan a kernel takes longer than many a run."""
+    asked = []
+
+    def counted(*given, **more):
+        asked.append(None)
+        return plan(*given, **more)
+
+    monkeypatch.setattr(_forecast, "plan", counted)
+    sizes = (11, 11, 13)
+    found = [prices_of((Gradient(),), tiny(n=n)) for n in sizes]
+    assert len(asked) == 2
+    assert found[0] == found[1] != found[2]
