@@ -25,6 +25,7 @@ from ntkflow.infinite._layer import AbstractLayer, Shape
 from ntkflow.infinite._moments import Moments
 from ntkflow.infinite._positional import PositionalEmbedding
 from ntkflow.infinite._positions import silenced
+from ntkflow.models._checks import check_size
 
 SCALINGS = ("linear", "sqrt")
 
@@ -133,10 +134,7 @@ class Attention(AbstractLayer):
                 f"{positional!r}."
             )
         check_width("Attention", width)
-        if isinstance(heads, bool) or not isinstance(heads, int) or heads < 1:
-            raise ValueError(
-                f"Attention: `heads` must be a positive integer, got {heads!r}."
-            )
+        check_size("Attention", "heads", heads)
         self.w_query_std = check_scale("Attention", "w_query_std", w_query_std)
         self.w_key_std = check_scale("Attention", "w_key_std", w_key_std)
         self.w_value_std = check_scale("Attention", "w_value_std", w_value_std)
@@ -147,7 +145,7 @@ class Attention(AbstractLayer):
         self.positional = positional
         self.use_bias = use_bias
         self.width = width
-        self.heads = heads
+        self.heads = int(heads)
 
     @property
     def is_linear(self) -> bool:
@@ -181,13 +179,8 @@ class Attention(AbstractLayer):
 
         Raises:
             ValueError: The input has not exactly one axis of positions.
-        """
-        if len(moments.positions) != 1:
-            raise ValueError(
-                "Attention is over one axis of positions, and meets units with "
-                f"{len(moments.positions)}: give x as [N, C, T], with the positions of "
-                "an image in one axis, x.reshape(N, C, H * W)."
-            )
+        """  # ruff: ignore[docstring-extraneous-exception]
+        _check_sequence(moments.positions)
         moments = scored = silenced(moments)
         if self.positional is not None:
             scored = self.positional.propagate(moments)
@@ -232,8 +225,16 @@ class Attention(AbstractLayer):
 
         Returns:
             An equinox module, and the shape of its output.
-        """
+
+        Raises:
+            ValueError: As for `propagate`.
+        """  # ruff: ignore[docstring-extraneous-exception]
+        _check_sequence(shape[1:])
         units = self.width or width
+        own, added = jax.random.split(key)
+        positional = None
+        if self.positional is not None:
+            positional, _ = self.positional.build(shape, width, key=added)
         layer = FiniteAttention(
             shape[0],
             units,
@@ -245,17 +246,10 @@ class Attention(AbstractLayer):
             self.use_bias,
             shared=self.scaling == "linear",
             mechanism=self.mechanism,
-            positional=self._build_positional(shape, width, key),
-            key=key,
+            positional=positional,
+            key=own,
         )
         return layer, (units, *shape[1:])
-
-    def _build_positional(
-        self, shape: Shape, width: int, key: PRNGKeyArray
-    ) -> Callable[[Any], Any] | None:
-        if self.positional is None:
-            return None
-        return self.positional.build(shape, width, key=jax.random.fold_in(key, 1))[0]
 
     def _fixed_scores(
         self, moments: Moments, scored: Moments, scale: Float[Array, ""]
@@ -282,6 +276,15 @@ class Attention(AbstractLayer):
         if mask is not None and self.mechanism == "softmax":
             return jax.nn.softmax(scores, axis=-1, where=mask[:, None, :])
         return MECHANISMS[self.mechanism](scores)
+
+
+def _check_sequence(positions: tuple[int, ...]) -> None:
+    if len(positions) != 1:
+        raise ValueError(
+            "Attention is over one axis of positions, and meets units with "
+            f"{len(positions)}: give x as [N, C, T], with the positions of an image in "
+            "one axis, x.reshape(N, C, H * W)."
+        )
 
 
 def _random_scores(moments: Moments, scored: Moments) -> Found:

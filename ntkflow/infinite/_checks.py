@@ -28,7 +28,12 @@ def check_scale(
     if isinstance(value, Array | np.ndarray):
         if value.shape == () and jnp.issubdtype(value.dtype, jnp.floating):
             return jnp.asarray(value)
-    elif isinstance(value, int | float) and math.isfinite(value) and value >= 0:
+    elif (
+        isinstance(value, int | float | np.number)
+        and not isinstance(value, bool | np.complexfloating)
+        and math.isfinite(value)
+        and value >= 0
+    ):
         return float(value)
     raise ValueError(
         f"{owner}: `{name}` must be a number that is finite and not negative, or a "
@@ -67,8 +72,9 @@ def check_gaussian(owner: str, moments: Moments) -> None:
         raise ValueError(
             f"{owner} needs Gaussian units: it must follow a layer with random "
             "weights, such as Dense or Conv, with linear layers at most between them. "
-            "Inputs and the outputs of an activation are not Gaussian; put a Dense in "
-            "front of it."
+            "Inputs and the outputs of an activation are not Gaussian: put a Dense in "
+            "front of it. Units behind Flatten are not of one distribution: put it "
+            "before Flatten."
         )
 
 

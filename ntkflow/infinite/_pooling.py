@@ -42,7 +42,8 @@ class Pool(AbstractPositionMap):
         padding: `"VALID"`, `"SAME"` or `"CIRCULAR"`. An average is over the whole
             window, with the zeros that `"SAME"` adds, unless `normalize_edges`.
         average: Whether the sum is divided by the size of the window.
-        normalize_edges: Whether an average leaves out the zeros that `"SAME"` adds.
+        normalize_edges: Whether an average leaves out the zeros that `"SAME"` adds;
+            with another padding there are none.
 
     Raises:
         ValueError: An argument is nothing it could be.

@@ -6,13 +6,16 @@ from typing import Any, final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ntkflow.infinite._aggregate import Mixture
 from ntkflow.infinite._checks import check_scale
 from ntkflow.infinite._layer import Shape
 from ntkflow.infinite._maps import AbstractFixedMap
 from ntkflow.infinite._moments import Moments
 from ntkflow.infinite._positions import silenced
+from ntkflow.models import Frozen
 
 
 @final
@@ -24,8 +27,8 @@ class PositionalEmbedding(AbstractFixedMap):
         Σ' = Σ + w_std² R,    Θ' = Θ + w_std² R
 
     where trained are the independent vectors that those of covariance R are mixtures
-    of. There must be many units, as behind `Embedding` or `Dense`: sums over few units
-    keep products of the vectors with the inputs.
+    of. It is the limit of many units, as behind `Embedding` or `Dense`: added to inputs
+    of few units, it is but the mean over embeddings.
 
     Args:
         w_std: Standard deviation of the vectors' entries where R(p, p) is 1.
@@ -34,7 +37,7 @@ class PositionalEmbedding(AbstractFixedMap):
             alike take, say, exp(−|p − p'|/5).
 
     Raises:
-        ValueError: `w_std` is no scale, or `covariance` no square matrix.
+        ValueError: `w_std` is no scale, or `covariance` no covariance.
 
     Source: Hron, Bahri, Sohl-Dickstein & Novak (2020), on positional encodings.
 
@@ -54,11 +57,7 @@ class PositionalEmbedding(AbstractFixedMap):
         self.w_std = check_scale("PositionalEmbedding", "w_std", w_std)
         if covariance is not None:
             covariance = jnp.asarray(covariance, jnp.result_type(float))
-            if covariance.ndim != 2 or covariance.shape[0] != covariance.shape[1]:
-                raise ValueError(
-                    "PositionalEmbedding: `covariance` must have one row and one "
-                    f"column for each position, got shape {covariance.shape}."
-                )
+            _check_covariance(covariance)
         self.covariance = covariance
 
     def propagate(self, moments: Moments) -> Moments:
@@ -113,8 +112,8 @@ class PositionalEmbedding(AbstractFixedMap):
         values, vectors = jnp.linalg.eigh(self._matrix(shape[1]))
         values = jnp.maximum(values, jnp.zeros_like(values))
         root = vectors * jnp.sqrt(values)[None, :]
-        table = jax.random.normal(key, shape)
-        return FiniteEmbedding(table, float(self.w_std) * root), shape
+        mixture = Frozen(Mixture(float(self.w_std) * root, 0))
+        return FiniteEmbedding(jax.random.normal(key, shape), mixture), shape
 
     def _matrix(self, length: int) -> Float[Array, "T T"]:
         return jnp.eye(length) if self.covariance is None else self.covariance
@@ -132,16 +131,40 @@ class PositionalEmbedding(AbstractFixedMap):
             )
 
 
+def _check_covariance(matrix: Float[Array, "..."]) -> None:
+    """Refuses what is no covariance; of a traced one only the shape is known."""
+    shape = matrix.shape
+    fault = ""
+    if matrix.ndim != 2 or shape[0] != shape[1] or not matrix.size:
+        fault = f"got shape {shape}"
+    else:
+        try:
+            known = np.asarray(matrix, np.float64)
+        except jax.errors.TracerArrayConversionError:
+            return
+        slack = np.sqrt(np.finfo(matrix.dtype).eps) * np.abs(known).max()
+        if not np.abs(known - known.T).max() <= slack:
+            fault = "and be symmetric and finite"
+        elif np.linalg.eigvalsh(known)[0] < -slack:
+            fault = "and be positive semi-definite"
+    if fault:
+        raise ValueError(
+            "PositionalEmbedding: `covariance` must have one row and one column for "
+            f"each position, {fault}. For neighbors that are alike take, say, "
+            "exp(−|p − p'|/5)."
+        )
+
+
 class FiniteEmbedding(eqx.Module):
     """Vectors added to units.
 
     Attributes:
         table: Independent vectors, those that are trained.
-        root: A root of the covariance; a mixture of vectors for each position.
+        mixture: Makes of them those of every position; fixed.
     """
 
     table: Float[Array, "C T"]
-    root: Float[Array, "T T"]
+    mixture: Callable[[Any], Any]
 
     def __call__(self, x: Float[Array, "C T"]) -> Float[Array, "C T"]:
         """Apply it to one example.
@@ -152,4 +175,4 @@ class FiniteEmbedding(eqx.Module):
         Returns:
             The same units.
         """
-        return x + self.table @ jax.lax.stop_gradient(self.root).T
+        return x + self.mixture(self.table.astype(x.dtype))

@@ -168,5 +168,12 @@ def _examples(
             f"mask{side} must have one entry for each example and position, shape "
             f"{(x.shape[0], *x.shape[2:])}, got {mask.shape}."
         )
-    held = None if mask is None else jnp.asarray(mask, bool)
+    if mask is not None and mask.dtype != bool:
+        raise ValueError(
+            f"mask{side} must be boolean, true where there is something, got "
+            f"{mask.dtype}. One that is added to scores is mask == 0."
+        )
+    if 0 in x.shape:
+        raise ValueError(f"x{side} is empty, of shape {x.shape}.")
+    held = None if mask is None else jnp.asarray(mask)
     return Examples(x, held, start + jnp.arange(x.shape[0], dtype=jnp.int32))

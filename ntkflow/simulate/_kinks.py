@@ -16,8 +16,12 @@ from ..problem import Problem
 
 _BENDING: Final = frozenset({
     "abs",
+    "ceil",
     "clamp",
+    "cummax",
+    "cummin",
     "eq",
+    "floor",
     "ge",
     "gt",
     "le",
@@ -29,10 +33,16 @@ _BENDING: Final = frozenset({
     "reduce_min",
     "reduce_window_max",
     "reduce_window_min",
+    "rem",
+    "round",
     "sign",
     "sort",
+    "top_k",
 })
-"""Functions with kinks, and comparisons, which choose between two others."""
+"""Functions with kinks or jumps, and comparisons, which choose between two others."""
+
+_SHIFTS: Final = frozenset({"max", "reduce_max"})
+"""Held constant, they are what softmax subtracts, on which nothing depends."""
 
 _LOOPS: Final = frozenset({"scan", "while"})
 
@@ -42,9 +52,10 @@ _LOOPS: Final = frozenset({"scan", "while"})
 def has_kinks(problem: Problem) -> bool:
     """Whether the outputs have kinks as functions of the trained parameters.
 
-    A function that is smooth though written with a maximum, such as softplus, counts as
-    having them; a program with loops, such as a solve in depth, whose own comparisons
-    are many, as having none.
+    A function that is smooth though written with a maximum, such as softplus or a
+    variance that is kept from being negative, counts as having them; a program with
+    loops over what moves, such as a solve in depth, whose own comparisons are many, as
+    having none.
 
     Args:
         problem: The problem.
@@ -56,52 +67,63 @@ def has_kinks(problem: Problem) -> bool:
     """
     one = problem.x[:1]
     traced = jax.make_jaxpr(problem.outputs)(problem.params, one)
-    if _has_loops(traced.jaxpr):
-        return False
     n_params = len(jax.tree.leaves(problem.params))
-    moving = [i < n_params for i in range(len(traced.jaxpr.invars))]
-    return _visit(traced.jaxpr, moving)[0]
+    search = _Search()
+    search.visit(traced.jaxpr, [i < n_params for i in range(len(traced.jaxpr.invars))])
+    return search.kinks and not search.loops
 
 
-def _has_loops(jaxpr: jex.Jaxpr) -> bool:
-    return any(
-        equation.primitive.name in _LOOPS
-        or any(map(_has_loops, jex.jaxprs_in_params(equation.params)))
-        for equation in jaxpr.eqns
-    )
+class _Search:
+    """Follows what moves with the parameters through a jaxpr and what it calls."""
 
+    def __init__(self) -> None:
+        self.kinks = self.loops = False
 
-def _visit(jaxpr: jex.Jaxpr, moving: Sequence[bool]) -> tuple[bool, list[bool]]:
-    """Whether there are kinks, and which outputs move with the parameters."""
-    moves = dict(zip(jaxpr.invars, moving, strict=True))
-    needed = _differentiated(jaxpr)
+    def visit(self, jaxpr: jex.Jaxpr, moving: Sequence[bool]) -> list[bool]:
+        """Which results move, given which inputs do."""
+        moves = dict(zip(jaxpr.invars, moving, strict=True))
+        needed, held = _used(jaxpr)
 
-    def is_moving(atom: Any) -> bool:
-        return not isinstance(atom, jex.Literal) and moves.get(atom, False)
+        def is_moving(atom: Any) -> bool:
+            return not isinstance(atom, jex.Literal) and moves.get(atom, False)
 
-    for equation in jaxpr.eqns:
-        inputs = [is_moving(atom) for atom in equation.invars]
-        outputs = [any(inputs)] * len(equation.outvars)
-        name = equation.primitive.name
-        matters = any(inputs) and any(out in needed for out in equation.outvars)
-        if matters and name in _BENDING:
-            return True, []
+        for equation in jaxpr.eqns:
+            inputs = [is_moving(atom) for atom in equation.invars]
+            outputs = [any(inputs)] * len(equation.outvars)
+            name = equation.primitive.name
+            if any(inputs) and any(out in needed for out in equation.outvars):
+                shift = name in _SHIFTS and all(out in held for out in equation.outvars)
+                self.kinks |= name in _BENDING and not shift
+                self.loops |= name in _LOOPS
+                outputs = self._enter(equation, inputs) or outputs
+            moves.update(zip(equation.outvars, outputs, strict=True))
+        return [is_moving(atom) for atom in jaxpr.outvars]
+
+    def _enter(self, equation: jex.JaxprEqn, inputs: list[bool]) -> list[bool]:
+        """Which results of a call or a choice move; none if it is neither."""
+        if equation.primitive.name in _LOOPS:
+            return []
+        if equation.primitive.name == "cond":
+            self.kinks |= inputs[0]
+            inputs = inputs[1:]
         inner = list(jex.jaxprs_in_params(equation.params))
-        if matters and len(inner) == 1 and len(inner[0].invars) == len(inputs):
-            found, outputs = _visit(inner[0], inputs)
-            if found:
-                return True, []
-        moves.update(zip(equation.outvars, outputs, strict=True))
-    return False, [is_moving(atom) for atom in jaxpr.outvars]
+        found = [self.visit(one, inputs) for one in inner if _fits(one, inputs)]
+        return [any(moves) for moves in zip(*found, strict=True)]
 
 
-def _differentiated(jaxpr: jex.Jaxpr) -> set[Any]:
-    """The variables on whose values the outputs depend by more than a held constant."""
+def _fits(jaxpr: jex.Jaxpr, inputs: list[bool]) -> bool:
+    return len(jaxpr.invars) == len(inputs)
+
+
+def _used(jaxpr: jex.Jaxpr) -> tuple[set[Any], set[Any]]:
+    """The variables the outputs depend on, and those of them that are held constant."""
     needed = {atom for atom in jaxpr.outvars if not isinstance(atom, jex.Literal)}
+    free = set(needed)
     for equation in reversed(jaxpr.eqns):
-        held = equation.primitive.name == "stop_gradient"
-        if not held and any(out in needed for out in equation.outvars):
-            needed.update(
-                atom for atom in equation.invars if not isinstance(atom, jex.Literal)
-            )
-    return needed
+        inputs = [atom for atom in equation.invars if not isinstance(atom, jex.Literal)]
+        if any(out in needed for out in equation.outvars):
+            needed.update(inputs)
+        stopped = equation.primitive.name == "stop_gradient"
+        if not stopped and any(out in free for out in equation.outvars):
+            free.update(inputs)
+    return needed, needed - free

@@ -88,7 +88,9 @@ class Layout(NamedTuple):
         Raises:
             ValueError: The shape does not fit, or the dtype is no float.
         """
-        array = jnp.asarray(kernel)
+        array = jnp.asarray(check_array(name, kernel))
+        if 0 in array.shape:
+            raise ValueError(f"`{name}` is empty, of shape {list(array.shape)}.")
         count = array.shape[0] if array.ndim and first is None else first
         if array.shape != self.shape(count or 0, second):
             rows = "Nt" if first is None else first
@@ -99,9 +101,9 @@ class Layout(NamedTuple):
             else:
                 wanted = wanted if self.full else shared
             raise ValueError(
-                f"`{name}` must have shape {wanted}, as y_train has {second} examples "
-                f"and {k} outputs, got {list(array.shape)}. Rows are the examples "
-                "predicted at, columns the training examples."
+                f"`{name}` must have shape {wanted}, for {second} examples along the "
+                f"columns and {k} outputs, got {list(array.shape)}. Kernels of test "
+                "and training set have the test examples along their rows."
             )
         if not jnp.issubdtype(array.dtype, jnp.floating):
             raise ValueError(
@@ -146,6 +148,27 @@ class Layout(NamedTuple):
         return matrix.reshape(*matrix.shape[:-2], *shape)
 
 
+def check_array(name: str, given: object) -> Given:
+    """Refuse what is no array.
+
+    Args:
+        name: The argument, as named in the message.
+        given: What was given.
+
+    Returns:
+        The array.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    if isinstance(given, Array | np.ndarray):
+        return given
+    hint = "Lists go through jnp.asarray."
+    if hasattr(given, "nngp") and hasattr(given, "ntk"):
+        hint = "Of kernels of infinite width give .ntk, or .nngp."
+    raise ValueError(f"`{name}` must be an array, got {type(given).__name__}. {hint}")
+
+
 def layout_of(kernel: Given, y_train: Given) -> Layout:
     """The layout of a problem, from its targets and the kernel of the training set.
 
@@ -159,6 +182,8 @@ def layout_of(kernel: Given, y_train: Given) -> Layout:
     Raises:
         ValueError: The targets are no matrix.
     """
+    check_array("the training kernel", kernel)
+    check_array("y_train", y_train)
     if len(y_train.shape) != 2 or 0 in y_train.shape:
         raise ValueError(
             "`y_train` must have shape [N, K], one row for each example, got "
@@ -183,14 +208,15 @@ def as_outputs(
         The array.
 
     Raises:
-        ValueError: The shape is another.
+        ValueError: The shape is another, or it is known not to be finite.
     """
-    if given.shape != shape:
+    if check_array(name, given).shape != shape:
         raise ValueError(
             f"`{name}` must have shape {list(shape)}, one row for each example and one "
             f"column for each output, got {list(given.shape)}."
         )
-    return jnp.asarray(given).astype(dtype)
+    outputs = jnp.asarray(given).astype(dtype)
+    return refuse(outputs, ~jnp.all(jnp.isfinite(outputs)), f"`{name}` is not finite.")
 
 
 def as_amount(
@@ -235,10 +261,10 @@ def as_times(t: float | int | Given, dtype: np.dtype) -> Float[Array, "*T"]:
         The times.
 
     Raises:
-        ValueError: There is more than one axis.
+        ValueError: There is more than one axis, or no time.
     """
     times = jnp.asarray(t).astype(dtype)
-    if times.ndim > 1:
+    if times.ndim > 1 or not times.size:
         raise ValueError(
             f"`t` must be one time or an array [T], got shape {list(times.shape)}."
         )

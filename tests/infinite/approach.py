@@ -25,8 +25,9 @@ def check_approach(drawn, limit):
     """The slope in width is −½, and the widest is right within five errors.
 
     Errors are means of magnitudes, whose tails are lighter than those of squares. The
-    slope's own error is carried over from theirs; the next order in 1/width, a few
-    times 1/16 at the narrowest, moves it by less than 0.1.
+    slope's own error is carried over from theirs, at most too large where widths share
+    draws; the next order in 1/width, a few times 1/16 at the narrowest, is given 0.1.
+    At the widest the mean is off by a few times 1/256, less than its errors are.
 
     Args:
         drawn: A kernel of finite networks, [width, seed, N, N].

@@ -154,6 +154,17 @@ def test_finite_embeddings_have_the_covariance(key):
     np.testing.assert_allclose(vectors.T @ vectors / 4000, 0.49 * near, atol=spread)
 
 
+def test_embeddings_are_drawn_apart_from_weights(key):
+    """The draws of one would otherwise be those of the other, bit for bit."""
+    layer = Attention(
+        **SCALES, scaling="sqrt", mechanism="identity", positional=PositionalEmbedding()
+    )
+    module, _ = layer.build((C, T), 6, key=key)
+    drawn = [np.ravel(leaf) for leaf in jax.tree.leaves(module)]
+    first = [values[0] for values in drawn if values.size > 1]
+    assert len(set(first)) == len(first)
+
+
 def test_embeddings_need_a_sequence_of_their_length(x):
     with pytest.raises(ValueError, match="one axis of positions"):
         PositionalEmbedding().propagate(moments(x[..., None]))
@@ -198,7 +209,11 @@ def test_finite_embedding_looks_up_vectors_of_its_scale(key, parameterization):
         (lambda: Attention(scaling="sqrt", mechanism="abs"), "mean of abs"),
         (lambda: Attention(positional=1.0), "must be a PositionalEmbedding"),
         (lambda: PositionalEmbedding(-1.0), "w_std"),
-        (lambda: PositionalEmbedding(1.0, jnp.ones((2, 3))), "covariance"),
+        (lambda: PositionalEmbedding(1.0, jnp.ones((2, 3))), r"got shape \(2, 3\)"),
+        (lambda: PositionalEmbedding(1.0, jnp.zeros((0, 0))), "covariance"),
+        (lambda: PositionalEmbedding(1.0, -jnp.eye(2)), "semi-definite"),
+        (lambda: PositionalEmbedding(1.0, jnp.triu(jnp.ones((2, 2)))), "symmetric"),
+        (lambda: PositionalEmbedding(1.0, jnp.nan * jnp.eye(2)), "finite"),
         (lambda: Attention(w_key_std=-1.0), "w_key_std"),
         (lambda: Attention(heads=0), "heads"),
         (lambda: Attention(width=0), "width"),
@@ -214,5 +229,7 @@ def test_attention_that_cannot_be_is_refused(make, part):
 def test_attention_needs_a_sequence(x):
     with pytest.raises(ValueError, match="one axis of positions"):
         Attention().propagate(moments(x[..., None]))
+    with pytest.raises(ValueError, match="one axis of positions"):
+        Attention().build((C, 2, 2), 8, key=jax.random.key(0))
     with pytest.raises(ValueError, match="first layer"):
         Sequential([Dense(), Embedding()]).propagate(moments(x))

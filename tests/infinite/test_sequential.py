@@ -114,6 +114,7 @@ def test_gradient_at_coincident_and_vanishing_inputs_is_finite():
         (lambda: Sequential([jnp.tanh]), "Elementwise"),
         (lambda: stack()(jnp.ones(3)), r"shape \[N, C\]"),
         (lambda: stack()(jnp.ones((2, 3), int)), "astype"),
+        (lambda: stack()(jnp.ones((2, 0))), "empty"),
         (lambda: stack()(jnp.ones((2, 3)), jnp.ones((2, 4))), "same kind"),
         (lambda: stack()(jnp.ones((2, 3)), max_bytes=10), "max_bytes=10 is too small"),
         (lambda: stack()(jnp.ones((2, 3)), mask2=jnp.ones(2, bool)), "without x2"),

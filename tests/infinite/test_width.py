@@ -173,8 +173,8 @@ LAYERS = {
 }
 
 
-def draw(layers, shape, width, x, key):
-    """Kernels of finite networks.
+def draw(layers, shape, width, x, key, seed=None):
+    """Kernels of finite networks, drawn from the key and the width.
 
     The NNGP kernel is the readout's for the features of one draw, which fluctuates
     less than products of outputs do.
@@ -186,14 +186,15 @@ def draw(layers, shape, width, x, key):
         nngp = W**2 * features @ features.T / features.shape[1] + B**2
         return nngp, nf.ntk(model, x)
 
-    return eqx.filter_jit(jax.lax.map)(kernels, jax.random.split(key, SEEDS))
+    keys = jax.random.split(jax.random.fold_in(key, seed or width), SEEDS)
+    return eqx.filter_jit(jax.lax.map)(kernels, keys)
 
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_networks_of_every_layer_approach_the_limit(name, key):
     layers, shape = LAYERS[name]
     x = jax.random.normal(key, (2, *shape))
-    drawn = [draw(layers, shape, int(width), x, key) for width in WIDTHS]
+    drawn = [draw(layers, shape, width, x, key) for width in map(int, WIDTHS)]
     limits = inf.Sequential([*layers, READOUT])(x)
     for *samples, limit in zip(*drawn, limits, strict=True):
         check_approach(np.asarray(samples), limit)
@@ -203,8 +204,8 @@ def test_many_heads_with_random_scores_approach_the_limit(key):
     """With scores that stay random the limit is one of heads; four units make each."""
     shape = (3, 3)
     x = jax.random.normal(key, (2, *shape))
-    drawn = []
-    for heads in map(int, WIDTHS):
+
+    def layers(heads):
         attention = inf.Attention(
             **SCORES,
             scaling="sqrt",
@@ -213,8 +214,9 @@ def test_many_heads_with_random_scores_approach_the_limit(key):
             heads=heads,
             width=heads,
         )
-        layers = [dense(width=4 * heads), attention, inf.GlobalAvgPool()]
-        drawn.append(draw(layers, shape, 4, x, key))
-    limits = inf.Sequential([*layers, READOUT])(x)
+        return [dense(width=4 * heads), attention, inf.GlobalAvgPool()]
+
+    drawn = [draw(layers(n), shape, 4, x, key, seed=n) for n in map(int, WIDTHS)]
+    limits = inf.Sequential([*layers(1), READOUT])(x)
     for *samples, limit in zip(*drawn, limits, strict=True):
         check_approach(np.asarray(samples), limit)

@@ -22,6 +22,16 @@ def problem(model, shape=(3,)):
         ("erf", False),
         (lambda h: jax.nn.softmax(h), False),  # its maximum is a held constant
         (lambda h: jnp.clip(h, -1, 1), True),
+        (lambda h: h + jax.lax.stop_gradient(jnp.sign(h) - h), True),
+        (lambda h: h - jnp.floor(h), True),
+        (lambda h: jax.lax.cummax(h), True),
+        (lambda h: jax.lax.cond(True, jax.nn.relu, jnp.tanh, h), True),
+        (lambda h: jax.lax.cond(h[0] > 0, jnp.tanh, jnp.sin, h), True),
+        (
+            lambda h: jax.nn.relu(h) * jax.lax.fori_loop(0, 3, lambda i, s: s + i, 0),
+            True,
+        ),
+        (lambda h: jax.lax.fori_loop(0, 3, lambda i, s: jnp.abs(s), h), False),
     ],
 )
 def test_kinks_are_found(activation, expected, key):

@@ -144,3 +144,10 @@ def test_early_stopping_refuses_what_is_no_kernel_or_time():
         early_stopping_matrix(np.eye(3), np.ones(2))
     with pytest.raises(ValueError, match="must not be negative"):
         early_stopping_ridge(jnp.ones(2), -1.0)
+
+
+def test_targets_and_kernels_that_are_none_are_refused():
+    with pytest.raises(ValueError, match="`y_train` is not finite"):
+        kernel_ridge(np.eye(3), np.full((3, 1), np.nan), 1.0)
+    with pytest.raises(ValueError, match="`ntk_test_train` is empty"):
+        kernel_ridge(np.eye(3), np.ones((3, 1)), 1.0, ntk_test_train=np.ones((0, 3)))
