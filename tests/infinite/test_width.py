@@ -220,3 +220,20 @@ def test_many_heads_with_random_scores_approach_the_limit(key):
     limits = inf.Sequential([*layers(1), READOUT])(x)
     for *samples, limit in zip(*drawn, limits, strict=True):
         check_approach(np.asarray(samples), limit)
+
+
+def test_joined_embeddings_approach_the_limit(key):
+    """Of joined branches the widths are part of the limit, here one to two."""
+    x = inf.one_hot(jnp.array([[0, 2, 1], [2, 2, 0]]), 4)
+
+    def layers(width):
+        branches = [
+            dense(width=width),
+            inf.Sequential([inf.Relu(), dense(width=2 * width)]),
+        ]
+        return [inf.Embedding(0.7), inf.Concatenate(branches), inf.GlobalAvgPool()]
+
+    drawn = [draw(layers(n), (4, 3), n, x, key) for n in map(int, WIDTHS)]
+    limits = inf.Sequential([*layers(1), READOUT])(x)
+    for *samples, limit in zip(*drawn, limits, strict=True):
+        check_approach(np.asarray(samples), limit)
