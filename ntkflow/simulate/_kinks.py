@@ -104,7 +104,7 @@ class _Search:
         if equation.primitive.name in _LOOPS:
             return []
         if equation.primitive.name == "cond":
-            self.kinks |= inputs[0]
+            # What chooses between branches is a comparison, and counted where it is.
             inputs = inputs[1:]
         inner = list(jex.jaxprs_in_params(equation.params))
         found = [self.visit(one, inputs) for one in inner if _fits(one, inputs)]

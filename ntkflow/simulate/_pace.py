@@ -64,12 +64,16 @@ class Pace:
         """The time left, in words.
 
         Returns:
-            A clause; empty while the pace of integrating or of reading is unknown.
+            A clause; empty while the pace of integrating or of reading is unknown, and
+            at the end.
         """
         if self._segment is None or self._rate is None or not self._timed:
             return ""
-        integrating = self._rate * max(self._end - self._segment[0], 0.0)
-        reading = float(np.mean(self._timed)) * (self._readings - self._done)
+        ahead, readings = self._end - self._segment[0], self._readings - self._done
+        if ahead <= 0 and readings <= 0:
+            return ""
+        integrating = self._rate * max(ahead, 0.0)
+        reading = float(np.mean(self._timed)) * readings
         return f" · about {duration(integrating + reading)} left"
 
     def line(self, tally: Tally, loss: str, saves: int) -> str:

@@ -33,6 +33,14 @@ def test_time_left_counts_both_works_and_no_compiling(pace):
     assert pace.left() == f" · about {duration(5.9 * 2 + 17 * 3)} left"
 
 
+def test_nothing_is_left_at_the_end(pace):
+    pace.advance(10.0, 50.0, compiled=False)
+    assert "left" in pace.left()
+    for _ in range(18):
+        pace.skip()
+    assert pace.left() == ""
+
+
 def test_compiling_the_next_solver_is_no_pace(pace):
     """One step of it and ten seconds of compiling once foretold hours."""
     pace.advance(4.2, 48.0, compiled=True)
