@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ntkflow._errors import unknown_name
-from ntkflow.infinite._checks import check_scale, check_width
+from ntkflow.infinite._checks import check_scale, check_sequence, check_width
 from ntkflow.infinite._finite_attention import MECHANISMS, FiniteAttention
 from ntkflow.infinite._layer import AbstractLayer, Shape
 from ntkflow.infinite._moments import Moments
@@ -180,7 +180,7 @@ class Attention(AbstractLayer):
         Raises:
             ValueError: The input has not exactly one axis of positions.
         """  # ruff: ignore[docstring-extraneous-exception]
-        _check_sequence(moments.positions)
+        check_sequence("Attention", moments.positions)
         moments = scored = silenced(moments)
         if self.positional is not None:
             scored = self.positional.propagate(moments)
@@ -229,7 +229,7 @@ class Attention(AbstractLayer):
         Raises:
             ValueError: As for `propagate`.
         """  # ruff: ignore[docstring-extraneous-exception]
-        _check_sequence(shape[1:])
+        check_sequence("Attention", shape[1:])
         units = self.width or width
         own, added = jax.random.split(key)
         positional = None
@@ -276,15 +276,6 @@ class Attention(AbstractLayer):
         if mask is not None and self.mechanism == "softmax":
             return jax.nn.softmax(scores, axis=-1, where=mask[:, None, :])
         return MECHANISMS[self.mechanism](scores)
-
-
-def _check_sequence(positions: tuple[int, ...]) -> None:
-    if len(positions) != 1:
-        raise ValueError(
-            "Attention is over one axis of positions, and meets units with "
-            f"{len(positions)}: give x as [N, C, T], with the positions of an image in "
-            "one axis, x.reshape(N, C, H * W)."
-        )
 
 
 def _random_scores(moments: Moments, scored: Moments) -> Found:

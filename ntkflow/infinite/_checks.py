@@ -95,3 +95,21 @@ def check_positions(owner: str, moments: Moments, least: int = 1) -> None:
             f"[C, H, W], and meets units with {len(moments.positions)} axes of them: "
             "put it before Flatten or GlobalAvgPool, and give x as [N, C, ...]."
         )
+
+
+def check_sequence(owner: str, positions: tuple[int, ...]) -> None:
+    """Refuse what has not exactly one axis of positions.
+
+    Args:
+        owner: The layer, as named in the message.
+        positions: The number of positions along each axis.
+
+    Raises:
+        ValueError: There is another number of axes.
+    """
+    if len(positions) != 1:
+        raise ValueError(
+            f"{owner} is over one axis of positions, and meets units with "
+            f"{len(positions)}: give x as [N, C, T], with the positions of an image in "
+            "one axis, x.reshape(N, C, H * W)."
+        )

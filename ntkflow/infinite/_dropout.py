@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ntkflow._errors import unknown_name
 from ntkflow.infinite._finite import Pointwise
 from ntkflow.infinite._layer import Shape
-from ntkflow.infinite._maps import AbstractFixedMap
+from ntkflow.infinite._maps import AbstractUnitMap
 from ntkflow.infinite._moments import Moments
 from ntkflow.models import Frozen
 
@@ -41,7 +41,7 @@ class Masked(eqx.Module):
 
 
 @final
-class Dropout(AbstractFixedMap):
+class Dropout(AbstractUnitMap):
     """Dropout that keeps each unit, at each position, with probability p.
 
     With s = 1/p if inverted and 1 if not, the kernels Σ and Θ are multiplied by

@@ -8,13 +8,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkflow.infinite._finite import Pointwise, flatten
-from ntkflow.infinite._layer import AbstractLayer, Shape
+from ntkflow.infinite._layer import Shape
+from ntkflow.infinite._maps import AbstractFixedMap
 from ntkflow.infinite._moments import Moments
 from ntkflow.infinite._positions import silenced
 
 
 @final
-class Flatten(AbstractLayer):
+class Flatten(AbstractFixedMap):
     """All units at all positions as one vector, Σ' the mean over equal positions.
 
     A masked position counts as one that holds zeros.
@@ -24,16 +25,6 @@ class Flatten(AbstractLayer):
     Verified by:
     tests/infinite/test_convolution.py::test_flatten_ignores_other_positions
     """
-
-    @property
-    def is_linear(self) -> bool:
-        """It is, but its units do not have one distribution."""
-        return True
-
-    @property
-    def is_random(self) -> bool:
-        """It has no weights."""
-        return False
 
     def needs_pairs(self, after: bool) -> bool:
         """It only sees equal positions.

@@ -7,12 +7,12 @@ from jaxtyping import PRNGKeyArray
 
 from ntkflow.infinite._finite import Chain
 from ntkflow.infinite._layer import Shape
-from ntkflow.infinite._maps import AbstractFixedMap
+from ntkflow.infinite._maps import AbstractUnitMap
 from ntkflow.infinite._moments import Moments
 
 
 @final
-class Identity(AbstractFixedMap):
+class Identity(AbstractUnitMap):
     """The layer that does nothing: the branch that hands on what it reads."""
 
     def propagate(self, moments: Moments) -> Moments:

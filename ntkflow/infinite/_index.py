@@ -10,14 +10,14 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, Shaped
 from ntkflow.infinite._checks import check_positions
 from ntkflow.infinite._finite import Pointwise
 from ntkflow.infinite._layer import Shape
-from ntkflow.infinite._maps import AbstractFixedMap
+from ntkflow.infinite._maps import AbstractUnitMap
 from ntkflow.infinite._moments import Moments
 
 Entry = int | tuple[int | None, int | None, int | None]
 
 
 @final
-class Index(AbstractFixedMap):
+class Index(AbstractUnitMap):
     """The units at chosen positions, `x[:, *index]`, such as those of the last word.
 
     Args:

@@ -10,14 +10,14 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ntkflow.infinite._checks import check_gaussian
 from ntkflow.infinite._finite import Pointwise
 from ntkflow.infinite._layer import Shape
-from ntkflow.infinite._maps import AbstractFixedMap
+from ntkflow.infinite._maps import AbstractUnitMap
 from ntkflow.infinite._moments import Moments
 from ntkflow.infinite._positions import scaled, shares
 from ntkflow.models._checks import check_positive
 
 
 @final
-class LayerNorm(AbstractFixedMap):
+class LayerNorm(AbstractUnitMap):
     """Units minus their mean, divided by their standard deviation, at every position.
 
     At infinite width the mean is zero and the standard deviation √q no longer depends

@@ -32,10 +32,7 @@ class AbstractRandomMap(AbstractLayer):
 
 
 class AbstractFixedMap(AbstractLayer):
-    """A linear layer without random weights, which does not mix positions.
-
-    Equal positions of the output depend on equal positions of the input.
-    """
+    """A linear layer without random weights."""
 
     @property
     def is_linear(self) -> bool:
@@ -46,6 +43,10 @@ class AbstractFixedMap(AbstractLayer):
     def is_random(self) -> bool:
         """The units go through."""
         return False
+
+
+class AbstractUnitMap(AbstractFixedMap):
+    """A fixed linear map that mixes no positions."""
 
     def needs_pairs(self, after: bool) -> bool:
         """Equal positions are mapped to equal positions.
@@ -59,18 +60,8 @@ class AbstractFixedMap(AbstractLayer):
         return after
 
 
-class AbstractPositionMap(AbstractLayer):
+class AbstractPositionMap(AbstractFixedMap):
     """A fixed linear map of positions: what is new at one is a mixture of several."""
-
-    @property
-    def is_linear(self) -> bool:
-        """It is."""
-        return True
-
-    @property
-    def is_random(self) -> bool:
-        """The units go through."""
-        return False
 
     def needs_pairs(self, after: bool) -> bool:
         """A mixture's variance takes the covariances of what is mixed.

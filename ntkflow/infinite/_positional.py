@@ -10,16 +10,16 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkflow.infinite._aggregate import Mixture
-from ntkflow.infinite._checks import check_scale
+from ntkflow.infinite._checks import check_scale, check_sequence
 from ntkflow.infinite._layer import Shape
-from ntkflow.infinite._maps import AbstractFixedMap
+from ntkflow.infinite._maps import AbstractUnitMap
 from ntkflow.infinite._moments import Moments
 from ntkflow.infinite._positions import silenced
 from ntkflow.models import Frozen
 
 
 @final
-class PositionalEmbedding(AbstractFixedMap):
+class PositionalEmbedding(AbstractUnitMap):
     """Units plus a random vector of each position, the same for all examples.
 
     With R(p, p') the covariance of the vectors of two positions of a sequence,
@@ -119,11 +119,7 @@ class PositionalEmbedding(AbstractFixedMap):
         return jnp.eye(length) if self.covariance is None else self.covariance
 
     def _check(self, positions: tuple[int, ...]) -> None:
-        if len(positions) != 1:
-            raise ValueError(
-                "PositionalEmbedding is for one axis of positions, and meets units "
-                f"with {len(positions)}: give x as [N, C, T]."
-            )
+        check_sequence("PositionalEmbedding", positions)
         if self.covariance is not None and self.covariance.shape[0] != positions[0]:
             raise ValueError(
                 f"PositionalEmbedding: a covariance of {self.covariance.shape[0]} "
