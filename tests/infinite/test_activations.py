@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.integrate import dblquad
 from scipy.special import erf, ndtr
 
 import ntkflow as nf
@@ -227,6 +228,21 @@ def unrounded(case, dtype):
     """Points that the dtype holds."""
     c = points(case.wide)[0]
     return c == c.astype(dtype)
+
+
+@pytest.mark.parametrize("name", ["erf", "gabor", "gelu", "polynomial"])
+def test_quadrature_is_that_of_scipy(name):
+    """The same mean by adaptive quadrature over independent normal variables."""
+    f, c, q1, q2 = CASES[name].f, 0.3, 0.5, 1.5
+    rest = math.sqrt(q2 - c**2 / q1)
+
+    def integrand(a, b):
+        u, v = math.sqrt(q1) * a, c / math.sqrt(q1) * a + rest * b
+        return f(u) * f(v) * density(a) * density(b)
+
+    expected, _ = dblquad(integrand, -9, 9, -9, 9, epsabs=1e-12, epsrel=1e-12)
+    found = gaussian_mean(f, f, *np.array([[c], [q1], [q2]]))
+    np.testing.assert_allclose(found, expected, rtol=1e-11)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

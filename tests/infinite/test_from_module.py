@@ -316,8 +316,26 @@ def cnn(key):
     )
 
 
+def normalized(key):
+    first, second, third = jax.random.split(key, 3)
+    return sequence(
+        eqx.nn.Linear(27, WIDTH, key=first),
+        eqx.nn.LayerNorm(WIDTH, use_weight=False, use_bias=False),
+        jax.nn.gelu,
+        eqx.nn.Linear(WIDTH, WIDTH, use_bias=False, key=second),
+        jnp.tanh,
+        eqx.nn.Linear(WIDTH, OUTPUTS, key=third),
+    )
+
+
 WIDTH, OUTPUTS = 128, 16
 SLOW = {
+    "perceptron, doubled": lambda key: models.Scaled(
+        models.MLP(27, OUTPUTS, WIDTH, 2, "erf", key=key), 2.0, centered=False
+    ),
+    "CNN with average": lambda key: models.CNN((3, 3, 3), OUTPUTS, WIDTH, 1, key=key),
+    "deep linear": lambda key: models.DeepLinear(27, OUTPUTS, WIDTH, 2, key=key),
+    "equinox with normalization": normalized,
     "equinox MLP": lambda key: eqx.nn.MLP(27, OUTPUTS, WIDTH, 2, key=key),
     "equinox CNN": cnn,
     "mean-field residual": lambda key: models.ResidualMLP(
