@@ -143,6 +143,8 @@ class Simulation(_Table):
         damping: γ of the heavy ball, if `"momentum"` is among the flows.
         max_steps: Steps after which a solve gives up.
         segment_steps: Steps between two reports.
+        global_error: Whether to estimate the error of the outputs by a second run at a
+            looser tolerance.
     """
 
     flows: tuple[FlowName, ...] = (
@@ -161,6 +163,7 @@ class Simulation(_Table):
     damping: Positive = 1.0
     max_steps: Count = 1_000_000
     segment_steps: Count = 64
+    global_error: bool = True
 
     @model_validator(mode="after")
     def _check(self) -> "Simulation":

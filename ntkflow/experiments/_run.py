@@ -62,6 +62,7 @@ def run_experiment(
         events=[LossBelow(stop)] if stop > 0 else [],
         max_steps=simulation.max_steps,
         segment_steps=simulation.segment_steps,
+        global_error=simulation.global_error,
         checkpoint=out / CHECKPOINT,
         resume=resume,
         progress=progress,

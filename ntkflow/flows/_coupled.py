@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import jax.tree_util as jtu
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Inexact
+from jaxtyping import Array, Inexact, PyTree
 
 from .._errors import unknown_name
 from .._types import Scalar
@@ -211,15 +211,15 @@ class Coupled(eqx.Module):
         return {name: out for name, out in read.items() if out is not None}
 
 
-def max_over_flows(scaled: dict[str, Any]) -> Scalar:
+def max_over_flows(scaled: PyTree[Array]) -> Scalar:
     """The error norm of a coupled state: the largest root mean square over its flows.
 
     One root mean square over the concatenated state would let the many parameters hide
     the error of the few outputs.
 
     Args:
-        scaled: Errors divided by their tolerances, by flow name: of each flow's state,
-            or of its training and of its test outputs.
+        scaled: Errors divided by their tolerances: of each flow's state, or of its
+            training and of its test outputs and of its arrays of parameters.
 
     Returns:
         A scalar; a step is accepted below one.

@@ -209,7 +209,7 @@ def _say_modes(dataset: xr.Dataset) -> list[str]:
 
 
 def say_trust(dataset: xr.Dataset) -> list[str]:
-    """How well identities hold that exact integration would keep.
+    """The estimated error of integrating, and identities that exact integration keeps.
 
     Args:
         dataset: The dataset.
@@ -218,11 +218,34 @@ def say_trust(dataset: xr.Dataset) -> list[str]:
         Sentences.
     """
     return [
+        *_say_error(dataset),
         *_say_coupling(dataset),
         *_say_two_ways(dataset),
         *_say_energy(dataset),
         *_say_laws(dataset),
     ]
+
+
+def _say_error(dataset: xr.Dataset) -> list[str]:
+    """What the companion at a looser tolerance says of every flow together."""
+    if "f_train_error" not in dataset or "error_over_tolerance" not in dataset.attrs:
+        return []
+    errors = np.asarray(dataset["f_train_error"], float)
+    over = float(dataset.attrs["error_over_tolerance"])
+    if not np.isfinite(errors).any() or not known(over):
+        return []
+    top = float(np.nanmax(errors))
+    text = (
+        "By comparison with a second run at a tolerance ten times looser, the training "
+        f"outputs of every flow are right to {number(top)} (root mean square), "
+        f"{number(over)} times the tolerance"
+    )
+    if dataset.attrs.get("reason") == "accuracy":
+        text += (
+            ", more than the three it should be at most: tighten rtol before trusting "
+            "differences of this size"
+        )
+    return [f"{text}."]
 
 
 def _say_coupling(dataset: xr.Dataset) -> list[str]:

@@ -1,5 +1,7 @@
 """Pictures that compare the flows: loss, accuracy, distance from the network."""
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -16,15 +18,22 @@ from ._read import (
     has,
     read,
     require_any,
+    times_of,
 )
 from ._style import draw, finish, flow_style, from_zero, log_scale, make_axes
 
 _SPLITS = {"train": (3.0, "training set"), "test": (1.0, "test set")}
 """Width of the line and label of each set."""
 
+_LEAST_SHARE = 0.1
+"""Where a band of error ends below, as a share of the value."""
+
 
 def loss(run: Run, ax: Axes | None = None) -> Axes:
     """The loss of every flow, as a mean over examples; thin on the test set.
+
+    A shaded band is the estimated error of integrating the training loss, where it is
+    wide enough to be seen.
 
     Args:
         run: A run or its dataset.
@@ -142,7 +151,23 @@ def _draw_flows(
                 values = values / examples_in(dataset, split)
             draw(ax, dataset, values, style.color, lw=width, ls=style.dashes)
             drawn.append(values)
+            error = f"{name}_error"
+            if has(dataset, error, flow) and len(values) == 1:
+                wrong = read(dataset, error, flow)
+                if per_example:
+                    wrong = wrong / examples_in(dataset, split)
+                _draw_error(ax, dataset, values[0], wrong[0], style.color)
     return drawn
+
+
+def _draw_error(
+    ax: Axes, dataset: xr.Dataset, values: np.ndarray, wrong: np.ndarray, color: Any
+) -> None:
+    """A band of the estimated error; an axis may be logarithmic, so above zero."""
+    low = np.maximum(values - wrong, _LEAST_SHARE * values)
+    ax.fill_between(
+        times_of(dataset), low, values + wrong, color=color, alpha=0.2, linewidth=0
+    )
 
 
 def _finish_flows(ax: Axes, dataset: xr.Dataset, title: str, ylabel: str) -> Axes:

@@ -20,7 +20,7 @@ from ..storage import Store, flatten_arrays, restore_arrays
 from ._auto import Log
 from ._dataset import assemble
 from ._reading import Record
-from ._reason import Reason
+from ._reason import Reason, worst_reason
 from ._records import SolveState
 from ._tally import Tally
 
@@ -34,6 +34,10 @@ _TALLY = (
     "growth",
     "growth_at",
 )
+
+
+FIRST_LEVEL = 1
+"""The level of the tolerance asked for; see `_accuracy`."""
 
 
 class Restored(NamedTuple):
@@ -115,7 +119,7 @@ class Checkpoint:
         self._store.write("run", {"ts": ts, "once": dict(once)}, attrs)
 
     def write_records(
-        self, solve: int, lane: int, first: int, records: list[Record]
+        self, solve: int, lane: int, first: int, records: list[Record], level: int
     ) -> None:
         """Appends records of one lane of one solve.
 
@@ -124,9 +128,10 @@ class Checkpoint:
             lane: Index of the lane.
             first: Index of the first record's save time.
             records: The records, at least one.
+            level: Level of the solve's tolerance.
         """
         arrays = {n: np.stack([record[n] for record in records]) for n in records[0]}
-        self._store.write(_records_name(solve, lane, first), arrays)
+        self._store.write(_records_name(solve, level, lane, first), arrays)
 
     def write_state(
         self,
@@ -136,6 +141,7 @@ class Checkpoint:
         stats: Mapping[str, Any],
         kept: int,
         previous: dict[str, Any] | None,
+        level: int,
     ) -> None:
         """Replaces the state a solve goes on from.
 
@@ -147,6 +153,7 @@ class Checkpoint:
             kept: Save times kept so far.
             previous: The last saved coupled state, if a stop condition may have to be
                 located from there.
+            level: Level of the solve's tolerance.
         """
         arrays = {
             "state": flatten_arrays(state),
@@ -158,21 +165,35 @@ class Checkpoint:
         attrs = {"seconds": tally.seconds, "jumps": jumps, "kept": kept}
         attrs["stats"] = dict(stats)
         attrs["auto"] = None if tally.log is None else asdict(tally.log)
-        self._store.write(f"state-{solve:02d}", arrays, attrs)
+        self._store.write(_state_name(solve, level), arrays, attrs)
+
+    def level_of(self, solve: int) -> int:
+        """The level of tolerance at which a solve goes on.
+
+        Args:
+            solve: Index of the solve.
+
+        Returns:
+            The tightest level of which there is a state; the first if there is none.
+        """
+        prefix = f"state-{solve:02d}-"
+        found = [n for n in self._store.names() if n.startswith(prefix)]
+        return max((int(n.removeprefix(prefix)) for n in found), default=FIRST_LEVEL)
 
     def read_state(
-        self, solve: int, like_at: Callable[[Log | None], SolveState]
+        self, solve: int, like_at: Callable[[Log | None], SolveState], level: int
     ) -> Restored | None:
         """Where a solve goes on, if it has begun.
 
         Args:
             solve: Index of the solve.
             like_at: Takes what `auto` did to a state of the same structure.
+            level: Level of the solve's tolerance.
 
         Returns:
             State, tally and statistics; or None.
         """
-        name = f"state-{solve:02d}"
+        name = _state_name(solve, level)
         if name not in self._store.names():
             return None
         arrays, attrs = self._store.read(name)
@@ -188,17 +209,18 @@ class Checkpoint:
             previous = restore_arrays(like.y, arrays["previous"])
         return Restored(state, tally, attrs["stats"], previous)
 
-    def read_records(self, solve: int, lane: int) -> list[Record]:
+    def read_records(self, solve: int, lane: int, level: int) -> list[Record]:
         """All records of one lane of one solve.
 
         Args:
             solve: Index of the solve.
             lane: Index of the lane.
+            level: Level of the solve's tolerance.
 
         Returns:
             One record a save time.
         """
-        prefix = _records_name(solve, lane, 0).rsplit("-", 1)[0]
+        prefix = _records_name(solve, level, lane, 0).rsplit("-", 1)[0]
         records: list[Record] = []
         for name in self._store.names():
             if name.rsplit("-", 1)[0] != prefix:
@@ -226,13 +248,14 @@ class Checkpoint:
         description = json.loads(attrs["description"])
         lanes = description["lanes"] or 1
         solves = description["solves"]
+        levels = [self.level_of(solve) for solve in range(solves)]
         records = [
-            [self.read_records(solve, lane) for solve in range(solves)]
+            [self.read_records(i, lane, level) for i, level in enumerate(levels)]
             for lane in range(lanes)
         ]
         reason, stats, kept = Reason.RUNNING, {}, 0
         for solve in range(solves):
-            name = f"state-{solve:02d}"
+            name = _state_name(solve, levels[solve])
             reason = Reason.RUNNING
             if name in self._store.names():
                 state, attrs = self._store.read(name)
@@ -263,7 +286,7 @@ def worst(codes: np.ndarray) -> Reason:
     """
     if (codes == Reason.RUNNING).any():
         return Reason.RUNNING
-    return Reason(int(codes.max()))
+    return worst_reason(Reason(int(code)) for code in codes)
 
 
 def stack_params(
@@ -301,5 +324,9 @@ def stack_params(
     return stacked if ensemble else {n: array[0] for n, array in stacked.items()}
 
 
-def _records_name(solve: int, lane: int, first: int) -> str:
-    return f"records-{solve:02d}-{lane:04d}-{first:08d}"
+def _state_name(solve: int, level: int) -> str:
+    return f"state-{solve:02d}-{level}"
+
+
+def _records_name(solve: int, level: int, lane: int, first: int) -> str:
+    return f"records-{solve:02d}-{level}-{lane:04d}-{first:08d}"

@@ -20,7 +20,9 @@ from ._reading import Record
 _OUTPUT_VARIABLES = {
     "f_train": (("example", "output"), "training outputs of the network"),
     "f_test": (("example_test", "output"), "test outputs of the network"),
+    "f_train_error": ((), "estimated error of the training outputs, root mean square"),
     "loss_train": ((), "training loss, summed over examples"),
+    "loss_train_error": ((), "estimated error of the training loss"),
     "loss_test": ((), "test loss, summed over examples"),
     "accuracy_train": ((), "share of training examples classified correctly"),
     "accuracy_test": ((), "share of test examples classified correctly"),

@@ -30,6 +30,10 @@ class DenseOutput:
         """
         self._solves.append((solve, constants, []))
 
+    def drop_solve(self) -> None:
+        """Forgets the last solve, which is integrated again at a tighter tolerance."""
+        self._solves.pop()
+
     def add_segment(self, end: float, interpolation: Any) -> None:
         """Adds a segment of the last solve.
 

@@ -96,6 +96,7 @@ class Integration:
         auto: How it takes one; None to stay with `solve`.
         segment_steps: Steps a segment may attempt.
         max_steps: Steps the whole run may attempt.
+        constants: From `prepare`, of the same flows; computed here if None.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class Integration:
         auto: Auto | None,
         segment_steps: int,
         max_steps: int,
+        constants: Any = None,
     ):
         self.solve = solve
         self.lanes = lanes
@@ -119,7 +121,9 @@ class Integration:
         self._ts = ts.astype(lanes.problem.dtype)
         self._end = self._ts[-1]
         self._floor = clip_floor(self._end)
-        self.constants = self._over_lanes(prepare, solve)
+        self.constants = constants
+        if constants is None:
+            self.constants = self._over_lanes(prepare, solve)
         self.state: SolveState = self._over_lanes(
             _start, solve, self.constants, extra=(jnp.asarray(self._end),)
         )
@@ -270,7 +274,10 @@ class Integration:
         if auto is None or log is None:
             return None
         failed = np.isin(tally.code, (Reason.SPECTRUM, Reason.FACTORIZATION))
-        running = tally.running
+        # A run that is cut here by `max_steps` decides as it does where it goes on: one
+        # resumed with a decision due would be given no step to make.
+        cut = np.isin(tally.code, (Reason.MAX_STEPS, Reason.STAGES))
+        running = tally.running | cut
         if failed.any():
             tally.code = np.where(failed, Reason.RUNNING, tally.code)
             return self._hand_over(log, auto.after_failure(log), self._seen(failed))

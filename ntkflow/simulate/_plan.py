@@ -47,12 +47,17 @@ class PlannedSolve(NamedTuple):
         measured: Whether measures read this solve's first parameter flow.
         choices: By name, the same solve with every solver that `auto` may take; empty
             for a solver that the caller named.
+        repeats: Whether it is repeated where it misses its tolerance: with `auto`.
+        held: Whether it is held to the run's tolerances, and not by a controller of the
+            caller's.
     """
 
     solve: Solve
     solver: str
     measured: bool
     choices: dict[str, Solve]
+    repeats: bool
+    held: bool
 
 
 def default_flows() -> tuple[AbstractFlow, ...]:
@@ -170,7 +175,11 @@ def plan_solves(
         only = next(iter(solves))
         sentence = f"auto: {only}" if chosen == "auto" else type(chosen).__name__
         choices = solves if len(solves) > 1 else {}
-        planned.append(PlannedSolve(first_solve, sentence, measured, choices))
+        held = controller is None and not isinstance(chosen, Descent)
+        repeats = held and chosen == "auto"
+        planned.append(
+            PlannedSolve(first_solve, sentence, measured, choices, repeats, held)
+        )
     return sorted(planned, key=lambda p: p.measured)
 
 

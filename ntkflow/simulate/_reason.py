@@ -1,6 +1,7 @@
 """Why a run ended, in ntkflow's own words."""
 
 import enum
+from collections.abc import Iterable
 
 
 class Reason(enum.IntEnum):
@@ -19,16 +20,30 @@ class Reason(enum.IntEnum):
     SPECTRUM = 6
     FACTORIZATION = 7
     STAGES = 8
+    ACCURACY = 9
 
     @property
     def failed(self) -> bool:
         """Whether the run ended before it should have."""
-        return self not in {Reason.RUNNING, Reason.COMPLETED, Reason.EVENT}
+        complete = {Reason.COMPLETED, Reason.EVENT, Reason.ACCURACY}
+        return self not in {Reason.RUNNING, *complete}
 
     @property
     def message(self) -> str:
         """What happened, and what to do about it."""
         return _MESSAGES[self]
+
+
+def worst_reason(reasons: Iterable[Reason]) -> Reason:
+    """The reason of several solves or ensemble members together.
+
+    Args:
+        reasons: Why each has ended, at least one.
+
+    Returns:
+        A failure if there is one, else the highest code.
+    """
+    return max(reasons, key=lambda reason: (reason.failed, reason))
 
 
 _MESSAGES = {
@@ -62,5 +77,11 @@ _MESSAGES = {
         "The solver took max_steps steps, most of them refused because they needed "
         "more stages than max_stages allows. Raise it: nf.solvers.Chebyshev("
         "max_stages=...)."
+    ),
+    Reason.ACCURACY: (
+        "The run reached its last save time, but its outputs may be wrong by more than "
+        "three times the tolerance: see f_train_error. Tighten rtol, or take "
+        'solver="auto", which repeats a run that misses its tolerance where the dtype '
+        "allows a tighter one."
     ),
 }

@@ -32,6 +32,7 @@ class Request:
         segment_steps: Steps a segment may attempt.
         max_steps: Steps a solve may attempt.
         dense: Whether to keep dense output.
+        global_error: Whether the global error is estimated.
     """
 
     problem: Problem
@@ -45,12 +46,14 @@ class Request:
     segment_steps: int
     max_steps: int
     dense: bool
+    global_error: bool
 
-    def auto(self, planned: PlannedSolve) -> Auto | None:
+    def auto(self, planned: PlannedSolve, factor: float) -> Auto | None:
         """How a solve chooses its solver.
 
         Args:
             planned: The solve.
+            factor: Its tolerance over that of the run.
 
         Returns:
             The rule; None where there is nothing to choose.
@@ -60,7 +63,7 @@ class Request:
         return Auto(
             tuple(planned.choices),
             float(self.times[-1]),
-            self.rtol,
+            factor * self.rtol,
             isinstance(self.problem.loss, SquaredError),
         )
 
@@ -68,7 +71,7 @@ class Request:
     def digest(self) -> str:
         """The fingerprint of everything that determines the numbers."""
         solves = [(planned.solve, planned.choices) for planned in self.planned]
-        settings = (self.times, self.rtol, self.atol, self.dense)
+        settings = (self.times, self.rtol, self.atol, self.dense, self.global_error)
         parts = (self.problem, self.lanes, solves, self.measures, self.costly)
         return fingerprint(*parts, settings)
 

@@ -13,7 +13,21 @@ from .._progress import Progress
 from ..flows import OutputState, Packed
 from ..problem import Problem
 from ..storage import printed
-from ._checkpoint import Checkpoint, stack_params, worst
+from ._accuracy import (
+    ALLOWED,
+    Tolerances,
+    at_level,
+    can_tighten,
+    companion_at,
+    error_record,
+    excess,
+    factor_at,
+    is_estimated,
+    is_exact,
+    next_level,
+    share_of,
+)
+from ._checkpoint import FIRST_LEVEL, Checkpoint, stack_params, worst
 from ._dataset import assemble, describe
 from ._dense import DenseOutput
 from ._events import AbstractEvent
@@ -23,12 +37,13 @@ from ._locate import locate
 from ._pace import Pace
 from ._plan import PlannedSolve
 from ._reading import Reader, Record, Reference, compute_reference, read_record
-from ._reason import Reason
+from ._reason import Reason, worst_reason
 from ._request import Request
-from ._solve import Solve
+from ._solve import Solve, size_of_targets
 from ._tally import Tally
+from ._tracked import Tracked
 from ._trajectory import Trajectory, final_attrs
-from ._work import work
+from ._work import work, work_of_errors
 
 _CHECKPOINT_SECONDS = 1.0
 """A checkpoint costs milliseconds; more often than this it would show."""
@@ -55,6 +70,8 @@ class _Lane:
         stored: Records that the checkpoint holds, of save times yet to pass too: a run
             that ended while it read a segment need not read those again.
         pending: The last of `records`, which the checkpoint does not hold yet.
+        excess: The largest estimated error of the outputs so far, in tolerances.
+        excess_at: The save time of that.
     """
 
     problem: Problem
@@ -62,6 +79,13 @@ class _Lane:
     records: list[Record] = field(default_factory=list)
     stored: list[Record] = field(default_factory=list)
     pending: list[Record] = field(default_factory=list)
+    excess: float = 0.0
+    excess_at: float = 0.0
+
+    def begin_again(self) -> None:
+        """Forgets what was read at a tolerance that was too loose."""
+        self.records, self.stored, self.pending = [], [], []
+        self.excess = self.excess_at = 0.0
 
 
 class Run:
@@ -86,7 +110,9 @@ class Run:
         self._line = line
         self._lanes = 1 if request.lanes.number is None else request.lanes.number
         self._stop = _Stop()
-        self._tallies: list[tuple[PlannedSolve, Tally]] = []
+        self._tallies: dict[int, tuple[PlannedSolve, Tally]] = {}
+        self._companions: dict[tuple[int, int], tuple[PlannedSolve, Tally]] = {}
+        self._levels: dict[int, int] = {}
         self._reads = 0
         self._t_reached = 0.0
         self._kept = len(request.times)
@@ -94,6 +120,8 @@ class Run:
         self._seconds_before = 0.0
         self._line.update(_COMPILING)
         self._dense = DenseOutput(request.problem) if request.dense else None
+        scale = float(size_of_targets(request.problem))
+        self._tolerances = Tolerances(request.rtol, request.atol, scale)
         self._solves = [self._open(planned) for planned in request.planned]
         once = self._once()
         names = [n for p in request.planned for n in _with_outputs(p)]
@@ -150,7 +178,7 @@ class Run:
         ]
         times = self._request.times[: self._kept]
         ensemble = self._request.lanes.number is not None
-        reason = max(worst(tally.code) for _, tally in self._tallies)
+        reason = worst_reason(worst(tally.code) for _, tally in self._tallies.values())
         stats = self._stats()
         dataset = assemble(self._description, times, self._once_arrays, records)
         lanes = self._request.lanes
@@ -164,76 +192,199 @@ class Run:
         )
 
     def _integrate(self, index: int) -> None:
-        """Integrates one solve over its save times."""
+        """Integrates one solve, at ever tighter tolerances until it is accurate."""
+        level = FIRST_LEVEL
+        if self._store is not None:
+            level = self._store.level_of(index)
+        companion = None
+        while True:
+            run = self._track(index, level)
+            if companion is None:
+                companion = self._accompany(index, run)
+            level = self._follow(index, run, companion)
+            if level is None:
+                return
+            self._line.update(
+                f"not accurate enough: repeated at rtol={self._rtol_at(level):.1g}"
+            )
+            stored = [len(m.records) - len(m.pending) for m in self._solves[index][1]]
+            run.stored = stored
+            companion = run if level == run.level + 1 else None
+            for member in self._solves[index][1]:
+                member.begin_again()
+            if self._dense is not None:
+                self._dense.drop_solve()
+
+    def _track(self, index: int, level: int) -> Tracked:
+        """One solve at one level of tolerance, not begun."""
         request = self._request
-        planned, lanes = request.planned[index], self._solves[index][1]
+        planned = at_level(request.planned[index], level, request.problem.dtype)
         self._line.update(_COMPILING)
+        return self._tracked(index, planned, level, None)
+
+    def _accompany(self, index: int, run: Tracked) -> Tracked | None:
+        """The companion that tells the error of a solve; None where there is none."""
+        request, level = self._request, run.level - 1
+        planned = request.planned[index]
+        if not (request.global_error and is_estimated(planned.solve)):
+            return None
+        planned = companion_at(planned, level, request.problem.dtype)
+        companion = self._tracked(index, planned, level, run.integration.constants)
+        if self._store is not None:
+            companion.restore(self._store, index)
+        return companion
+
+    def _tracked(
+        self, index: int, planned: PlannedSolve, level: int, constants: Any
+    ) -> Tracked:
+        request = self._request
         integration = Integration(
             planned.solve,
             request.lanes,
             request.times,
             choices=planned.choices,
-            auto=request.auto(planned),
+            auto=request.auto(planned, factor_at(level)),
             segment_steps=request.segment_steps,
             max_steps=request.max_steps,
+            constants=constants,
         )
+        problems = [member.problem for member in self._solves[index][1]]
+        return Tracked(integration, level, problems, request.times)
+
+    def _follow(
+        self, index: int, run: Tracked, companion: Tracked | None
+    ) -> int | None:
+        """Integrates and reads one solve at one level.
+
+        Returns:
+            The level at which to begin again; None where the solve has ended.
+        """
+        request = self._request
+        planned, lanes = request.planned[index], self._solves[index][1]
+        integration = run.integration
         if self._dense is not None:
             self._dense.add_solve(planned.solve, integration.constants)
         previous = (0.0, integration.state.y)
-        previous = self._restore(index, integration, lanes, previous)
+        previous = self._restore(index, run, lanes, previous)
         self._t_reached = float(np.min(np.asarray(integration.state.t)))
         tally = integration.tally
-        self._tallies.append((planned, tally))
+        self._levels[index] = run.level
+        self._tallies[index] = planned, tally
+        if companion is not None:
+            told = planned, companion.integration.tally
+            self._companions[index, companion.level] = told
         self._kept = int(tally.saved.max())
         self._written = clock.perf_counter()
         readings, done = len(lanes) * len(request.times), int(tally.saved.sum())
         pace = Pace(float(request.times[-1]), readings, done)
         compiled = True
-        for segment in integration.segments():
+        for segment in run.segments:
             self._t_reached = float(segment.times.min())
             pace.advance(self._t_reached, tally.seconds, compiled=compiled)
             compiled = segment.next_solver is not None
-            previous = self._read(index, integration, segment, previous, pace)
+            if companion is not None:
+                companion.reach(int(tally.saved.max()))
+                level = self._level_needed(index, run, companion, segment)
+                if level is not None:
+                    return level
+            previous = self._read(index, run, companion, segment, previous, pace)
             if self._dense is not None:
                 self._dense.add_segment(self._t_reached, segment.interpolation)
             self._report(planned, integration, pace)
             if segment.next_solver is not None:
                 self._line.update(f"{segment.next_solver} takes over, {_COMPILING}")
+            self._judge(planned, lanes, tally)
             if self._late() or not tally.running.any():
-                self._write(index, integration, previous)
+                self._write(index, run, companion, previous)
+        return None
+
+    def _level_needed(
+        self, index: int, run: Tracked, companion: Tracked, segment: Segment
+    ) -> int | None:
+        """The level at which to begin again; None where the segment is accurate."""
+        planned = self._request.planned[index]
+        if not planned.repeats:
+            return None
+        run.take(segment)
+        largest, names = 0.0, _with_outputs(planned)
+        for i, saved in enumerate(segment.saved):
+            for j in range(len(saved)):
+                at = int(segment.first[i]) + j
+                record = run.at(i, at)
+                assert record is not None
+                errors = error_record(
+                    names, record, companion.at(i, at), share_of(planned.solve)
+                )
+                largest = max(largest, excess(names, record, errors, self._tolerances))
+        dtype = self._request.problem.dtype
+        if largest <= ALLOWED or not can_tighten(planned.solve, run.level, dtype):
+            return None
+        return next_level(run.level, largest)
+
+    def _judge(self, planned: PlannedSolve, lanes: list[_Lane], tally: Tally) -> None:
+        """Tells a run that has ended and missed its tolerance from one that met it."""
+        if planned.held:
+            wrong = np.asarray([member.excess > ALLOWED for member in lanes])
+            missed = wrong & (tally.code == Reason.COMPLETED)
+            tally.code = np.where(missed, Reason.ACCURACY, tally.code)
+
+    def _rtol_at(self, level: int) -> float:
+        return self._request.rtol * factor_at(level)
 
     def _restore(
-        self, index: int, integration: Integration, lanes: list[_Lane], previous: Any
+        self, index: int, run: Tracked, lanes: list[_Lane], previous: Any
     ) -> tuple[float, Any]:
         """Puts a solve where its checkpoint left it."""
         if self._store is None:
             return previous
         for i, lane in enumerate(lanes):
-            lane.stored = self._store.read_records(index, i)
-        restored = self._store.read_state(index, integration.like)
+            lane.stored = self._store.read_records(index, i, run.level)
+        restored = run.restore(self._store, index)
         if restored is None:
             return previous
-        integration.resume(restored.state, restored.tally)
         self._reads = restored.stats["kernel_builds"]
         self._seconds_before = restored.stats["seconds_total"]
         stopped = restored.stats
         self._stop = _Stop(stopped["stopped_by"], stopped["stopped_at"])
         for i, lane in enumerate(lanes):
             lane.records = lane.stored[: int(restored.tally.saved[i])]
+            for at, record in enumerate(lane.records):
+                self._note_excess(index, lane, record, at)
         if restored.previous is None or not lanes[0].records:
             return previous
         return self._request.times[len(lanes[0].records) - 1], restored.previous
 
+    def _note_excess(self, index: int, lane: _Lane, record: Record, at: int) -> None:
+        """Keeps the largest error of a member's outputs, in tolerances."""
+        if not self._request.global_error:
+            return
+        names = _with_outputs(self._request.planned[index])
+        found = excess(names, record, record, self._tolerances)
+        if found > lane.excess:
+            lane.excess, lane.excess_at = found, float(self._request.times[at])
+
+    def _errors(
+        self, index: int, record: Record, companion: Tracked | None, i: int, at: int
+    ) -> Record:
+        """The estimated errors of one member at one save time."""
+        if not self._request.global_error:
+            return {}
+        planned = self._request.planned[index]
+        share = np.inf if is_exact(planned.solve) else share_of(planned.solve)
+        coarse = None if companion is None else companion.at(i, at)
+        return error_record(_with_outputs(planned), record, coarse, share)
+
     def _read(
         self,
         index: int,
-        integration: Integration,
+        run: Tracked,
+        companion: Tracked | None,
         segment: Segment,
         previous: tuple[float, Any],
         pace: Pace,
     ) -> tuple[float, Any]:
         """Reads newly saved states; a costly condition may end the run here."""
-        times = self._request.times
+        times, integration = self._request.times, run.integration
         reader, lanes = self._solves[index]
         for i, lane in enumerate(lanes):
             constants = _lane_constants(integration, i)
@@ -246,6 +397,9 @@ class Run:
                     reader, lane.problem, constants, lane.reference, times[at], state,
                     self._linearized(i, at),
                 )  # fmt: skip
+                if not stored:
+                    record |= self._errors(index, record, companion, i, at)
+                self._note_excess(index, lane, record, at)
                 self._reads += bool(reader.needs & {"kernel", "velocity"})
                 for e, event in enumerate(self._request.costly):
                     if reader.events and record[f"event/{e}"] <= 0:
@@ -304,28 +458,43 @@ class Run:
         for i, lane in enumerate(self._solves[index][1]):
             if lane.pending:
                 first = len(lane.records) - len(lane.pending)
-                self._store.write_records(index, i, first, lane.pending)
+                level = self._levels[index]
+                self._store.write_records(index, i, first, lane.pending, level)
                 lane.pending = []
 
     def _write(
-        self, index: int, integration: Integration, previous: tuple[float, Any]
+        self,
+        index: int,
+        run: Tracked,
+        companion: Tracked | None,
+        previous: tuple[float, Any],
     ) -> None:
         self._write_records(index)
         if self._store is None:
             return
+        # The run first: the tightest level on disk is the run's.
         self._store.write_state(
             index,
-            integration.state,
-            integration.tally,
+            run.integration.state,
+            run.integration.tally,
             self._stats(),
             self._kept,
             previous[1] if self._request.costly else None,
+            run.level,
         )
+        if companion is not None:
+            companion.write(self._store, index)
 
     def _stats(self) -> dict[str, Any]:
-        stats = work(self._tallies, self._reads)
+        stats = work(list(self._tallies.values()), self._reads)
+        members = [m for _, lanes in self._solves for m in lanes]
+        worst = max(members, key=lambda member: member.excess)
         return {
             **stats,
+            **work_of_errors(list(self._companions.values())),
+            "error_over_tolerance": worst.excess,
+            "error_over_tolerance_at": worst.excess_at,
+            "rtol_used": self._rtol_at(max(self._levels.values(), default=FIRST_LEVEL)),
             "seconds_total": self._seconds_before + clock.perf_counter() - self._began,
             "t_reached": self._t_reached,
             "stopped_by": self._stop.by,

@@ -19,6 +19,7 @@ from ..measures import (
     default_measures,
 )
 from ..problem import Problem
+from ._accuracy import accuracy_warning
 from ._derivatives import check_derivatives
 from ._events import AbstractEvent
 from ._growth import growth_warning
@@ -30,6 +31,7 @@ from ._plan import (
     default_flows,
     plan_solves,
 )
+from ._reason import Reason
 from ._request import Request
 from ._run import Run
 from ._tolerance import check_tolerances
@@ -96,6 +98,7 @@ def simulate(
     throw: bool = True,
     max_steps: int = 1_000_000,
     dense: bool = False,
+    global_error: bool = True,
 ) -> Trajectory:
     """Integrates training time: the flows side by side, read at the save times.
 
@@ -132,6 +135,10 @@ def simulate(
         max_steps: Steps after which a solve gives up.
         dense: Whether to keep dense output for `Trajectory.evaluate`; its memory grows
             with the number of steps.
+        global_error: Whether to estimate the error of the outputs at every save time,
+            by a companion run at a tolerance ten times looser, of some 60 % of the
+            work. With `solver="auto"` a solve that misses three tolerances is repeated
+            at a tighter one; other runs that miss them end with the reason `ACCURACY`.
 
     Returns:
         The trajectory.
@@ -187,6 +194,7 @@ def simulate(
         segment_steps=segment_steps,
         max_steps=max_steps,
         dense=dense,
+        global_error=global_error,
     )
     with Progress(enabled=progress) as line:
         line.say(announcement)
@@ -196,14 +204,25 @@ def simulate(
                 "then located with about ten more readings."
             )
         trajectory = Run(request, checkpoint, line, resume=resume).finish()
-    stats = trajectory.stats
-    grown = growth_warning(stats["error_growth"], stats["error_growth_at"], rtol)
-    if grown and not trajectory.reason.failed:
-        line.warn(grown)
+    said = _warning(trajectory, rtol, estimated=global_error)
+    if said and not trajectory.reason.failed:
+        line.warn(said)
     if throw and trajectory.reason.failed:
         said = _what_failed(trajectory, float(times[-1]), checkpoint)
         raise SimulationError(said, trajectory)
     return trajectory
+
+
+def _warning(trajectory: Trajectory, rtol: float, *, estimated: bool) -> str:
+    """What is known of the accuracy of a run, if there is something to warn of."""
+    stats = trajectory.stats
+    grown = growth_warning(stats["error_growth"], stats["error_growth_at"], rtol)
+    if not estimated:
+        return grown
+    if trajectory.reason is not Reason.ACCURACY:
+        return ""
+    over, at = stats["error_over_tolerance"], stats["error_over_tolerance_at"]
+    return accuracy_warning(over, at, grown)
 
 
 def _what_failed(

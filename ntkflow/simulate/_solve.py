@@ -45,6 +45,7 @@ class Solve(eqx.Module):
         events: Cheap stop conditions, located by diffrax.
         dense_steps: Steps of dense output a segment keeps; 0 for none.
         rtol: Relative tolerance of the run.
+        stretch: The first step over the one that the controller proposes.
     """
 
     coupled: Coupled
@@ -54,6 +55,7 @@ class Solve(eqx.Module):
     events: tuple[AbstractEvent, ...]
     dense_steps: int = eqx.field(static=True)
     rtol: float
+    stretch: float | Array = 1.0
 
     def terms(self, problem: Problem, constants: dict[str, Any]) -> FlowTerm:
         """The coupled vector field as diffrax takes it.
@@ -87,7 +89,12 @@ class Solve(eqx.Module):
             read = coupled.outputs(coupled.unpack(y, problem), problem, constants)
             return {name: read.get(name, own) for name, own in y.items()}
 
-        return self.controller.bind(outputs, size_of_targets(problem))
+        def params(y: Packed) -> list[Any]:
+            state = coupled.unpack(y, problem)
+            return [flow.params(state[flow.name]) for flow in coupled.parameter_flows]
+
+        watched = params if coupled.parameter_flows else None
+        return self.controller.bind(outputs, size_of_targets(problem), watched)
 
     def meter(self, problem: Problem, constants: dict[str, Any]) -> GrowthMeter:
         """What measures how much the gradient flow makes errors grow.
@@ -129,7 +136,7 @@ class Solve(eqx.Module):
         dt0 = None if self.dt0 is None else jnp.asarray(self.dt0, end.dtype)
         t0 = jnp.zeros_like(end)
         growth = self.meter(problem, constants).begin(t0, y0)
-        return self._begin(problem, constants, t0, y0, dt0, end, growth)
+        return self._begin(problem, constants, t0, y0, dt0, end, growth, self.stretch)
 
     def take_over(
         self,
@@ -151,7 +158,7 @@ class Solve(eqx.Module):
         """
         dt0 = state.controller.tnext - state.t
         growth = state.controller.growth
-        return self._begin(problem, constants, state.t, state.y, dt0, end, growth)
+        return self._begin(problem, constants, state.t, state.y, dt0, end, growth, 1.0)
 
     def _begin(
         self,
@@ -162,6 +169,7 @@ class Solve(eqx.Module):
         dt0: Scalar | None,
         end: Scalar,
         growth: Growth,
+        stretch: float | Array,
     ) -> SolveState:
         terms = self.terms(problem, constants)
         controller = self.stepping(problem, constants)
@@ -178,7 +186,7 @@ class Solve(eqx.Module):
         # Controllers may begin with Python numbers where they go on with arrays; the
         # next segment would be compiled anew for that.
         inner = jtu.tree_map(jnp.asarray, inner)
-        tnext = jnp.minimum(tnext, end)
+        tnext = jnp.minimum(t0 + stretch * (tnext - t0), end)
         solver_state = self.solver.init(terms, t0, tnext, y0, None)
         stepping = SegmentedState.begin(inner, tnext, growth)
         return SolveState(t0, y0, solver_state, stepping, made_jump=False)

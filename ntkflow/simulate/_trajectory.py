@@ -35,7 +35,9 @@ class Trajectory:
             kernel_builds, factorizations, solver; `seconds` of integrating, and
             `seconds_total`, which has compiling and reading in it. And `error_growth`:
             how many-fold the gradient flow has made errors of the outputs grow, by
-            `error_growth_at`.
+            `error_growth_at`. `error_over_tolerance`, with its time, is the largest
+            estimated error of the outputs; `rtol_used` what it took; `error_gradients`
+            and `error_seconds` are what the estimate and repeated runs have cost.
         params: The measured flow's trained leaves at the save times, by name.
     """
 
@@ -234,5 +236,6 @@ def final_attrs(reason: Reason, stats: Mapping[str, Any]) -> dict[str, Any]:
     if stats["stopped_by"]:
         attrs |= {key: stats[key] for key in ("stopped_by", "stopped_at")}
     told = ("seconds", "seconds_total", "steps", "solver")
-    told += ("error_growth", "error_growth_at")
+    told += ("error_growth", "error_growth_at", "rtol_used")
+    told += ("error_over_tolerance", "error_over_tolerance_at")
     return attrs | {key: stats[key] for key in told}

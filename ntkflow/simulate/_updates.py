@@ -30,7 +30,8 @@ def check_updates(
         ValueError: If a step is below the resolution of time, batches are too few or
             name no example, or a costly event would have to be located in descent.
     """
-    for solve, _, measured, _ in planned:
+    for one in planned:
+        solve, measured = one.solve, one.measured
         if not isinstance(solve.controller, EqualSteps):
             continue
         eps = float(np.finfo(problem.dtype).eps)

@@ -46,6 +46,23 @@ def work(
     }
 
 
+def work_of_errors(solves: Sequence[tuple[PlannedSolve, Tally]]) -> dict[str, Any]:
+    """What it has cost to know the error, and to repeat what was not accurate enough.
+
+    Args:
+        solves: Companions and runs that were given up, with their tallies.
+
+    Returns:
+        Gradients and seconds of integrating, JSON-able.
+    """
+    gradients = sum(
+        tally.cost["evaluations"] * len(planned.solve.coupled.parameter_flows)
+        for planned, tally in solves
+    )
+    seconds = float(sum(tally.seconds for _, tally in solves))
+    return {"error_gradients": gradients, "error_seconds": seconds}
+
+
 def _solver(planned: PlannedSolve, tally: Tally) -> str:
     if tally.log is None or not tally.steps.any():
         return planned.solver

@@ -3,6 +3,11 @@
 An error of the parameters along a flat direction changes no output, and one along a
 stiff direction changes them a lot, so a tolerance on parameters promises nothing about
 the function. One product Jv carries a step's error to the outputs.
+
+Outputs alone do not show everything that will matter. On a plateau, where a network
+waits with small weights, an error far below the size of the outputs is a large part of
+those weights: it grows with them, and the plateau is left at the wrong time. So each
+array of parameters is also measured relative to its own size.
 """
 
 from collections.abc import Callable
@@ -26,7 +31,8 @@ class FunctionSpace(dfx.AbstractStepSizeController[Any, Any]):
     Each array of outputs is measured by itself, relative to the larger of its root mean
     square and `scale`: outputs that start at zero have the targets' size to be measured
     by, and one small output among large ones does not dictate the step. The wrapped
-    controller's norm sees one array for each array of outputs.
+    controller's norm sees one array for each array of outputs, and one for each array
+    of `params`, whose error is relative to its own root mean square.
 
     Attributes:
         controller: A diffrax controller that adapts to errors.
@@ -34,14 +40,18 @@ class FunctionSpace(dfx.AbstractStepSizeController[Any, Any]):
             is to put the flows' training and test outputs.
         scale: Size below which outputs count as small; None likewise, for the root mean
             square of the targets.
+        params: Takes a state to the arrays that are held relative to their own size;
+            None likewise, for the network's parameters.
 
     Verified by:
         tests/solvers/test_function_space.py::test_error_of_the_outputs_is_held
+        tests/solvers/test_function_space.py::test_small_parameters_are_held_by_their_size
     """
 
     controller: dfx.AbstractStepSizeController
     outputs: Callable[[Any], PyTree[Array]] | None = None
     scale: Any = None
+    params: Callable[[Any], PyTree[Array]] | None = None
 
     def wrap(self, direction: Any) -> "FunctionSpace":
         """Wraps the inner controller.
@@ -56,21 +66,26 @@ class FunctionSpace(dfx.AbstractStepSizeController[Any, Any]):
         return eqx.tree_at(lambda s: s.controller, self, wrapped)
 
     def bind(
-        self, outputs: Callable[[Any], PyTree[Array]], scale: Any
+        self,
+        outputs: Callable[[Any], PyTree[Array]],
+        scale: Any,
+        params: Callable[[Any], PyTree[Array]] | None = None,
     ) -> "FunctionSpace":
         """Fills in what was left open.
 
         Args:
             outputs: Takes a state to its outputs.
             scale: Size below which outputs count as small.
+            params: Takes a state to the arrays held relative to their own size.
 
         Returns:
-            A controller with both.
+            A controller with all of them.
         """
         return FunctionSpace(
             self.controller,
             outputs if self.outputs is None else self.outputs,
             scale if self.scale is None else self.scale,
+            params if self.params is None else self.params,
         )
 
     def init(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -128,10 +143,47 @@ class FunctionSpace(dfx.AbstractStepSizeController[Any, Any]):
         size = jtu.tree_map(
             lambda a: jnp.full_like(a, jnp.where(bad, 1.0, self._size(a))), f
         )
+        if self.params is not None:
+            parts = self._relative(self.params(y1_candidate), self.params(y_error))
+            parts = jtu.tree_map(lambda e: jnp.where(bad, jnp.inf, e), parts)
+            unit = jtu.tree_map(lambda e: jnp.full_like(e, self._unit(e.dtype)), parts)
+            error, size = (error, parts), (size, unit)
         return self.controller.adapt_step_size(
             t0, t1, size, size, args, error, error_order, controller_state
         )
 
     def _size(self, f: Float[Array, "..."]) -> Scalar:
         floor = jnp.asarray(0.0 if self.scale is None else self.scale, f.dtype)
-        return jnp.maximum(jnp.sqrt(jnp.mean(f**2)), floor)
+        return jnp.maximum(_rms(f), floor)
+
+    def _unit(self, dtype: Any) -> Scalar:
+        # The absolute tolerance of the wrapped controller is in units of outputs.
+        return jnp.asarray(1.0 if self.scale is None else self.scale, dtype)
+
+    def _relative(self, params: PyTree[Array], errors: PyTree[Array]) -> list[Array]:
+        """Errors of parameters relative to the size of their array, in `_unit`s."""
+        arrays = [a for a in jtu.tree_leaves(params) if a.size > 0]
+        wrong = [e for e in jtu.tree_leaves(errors) if e.size > 0]
+        count = sum(a.size for a in arrays)
+        squares = [jnp.sum(a**2) for a in arrays]
+        whole = jnp.sqrt(sum(squares, start=jnp.zeros_like(squares[0])) / count)
+        found = []
+        for a, e in zip(arrays, wrong, strict=True):
+            # An array that symmetry keeps at zero holds nothing but rounding of what
+            # the others are made of, and no step is short enough to hold that.
+            least = _ROUNDINGS * jnp.finfo(e.dtype).eps * whole
+            counts = jnp.where(_rms(e) > least, _SHARE * self._unit(e.dtype), 0)
+            found.append(e * (counts / jnp.maximum(_rms(a), jnp.finfo(e.dtype).tiny)))
+        return found
+
+
+_ROUNDINGS = 100
+"""Roundings, of the size of all parameters together, that count as no error."""
+
+_SHARE = 3.0
+"""How much tighter parameters are held than outputs: on a plateau the errors of all its
+steps add up before the outputs show any."""
+
+
+def _rms(a: Float[Array, "..."]) -> Scalar:
+    return jnp.sqrt(jnp.mean(a**2))

@@ -77,6 +77,28 @@ def test_outputs_that_start_at_zero_are_measured_by_the_targets():
         assert bool(decision[0]) is kept
 
 
+def test_small_parameters_are_held_by_their_size():
+    """Errors far below the outputs, of an array as small: three times as tight."""
+    one, rtol = jnp.asarray(1.0), 1e-2
+    inner = dfx.PIDController(rtol=rtol, atol=0.0, norm=max_over_flows)
+    inner_state = (one, one, jnp.asarray(False))
+    state = {"small": jnp.asarray([3e-8, 4e-8]), "rounding": jnp.zeros(2)}
+    size = np.sqrt(12.5) * 1e-8
+    controller = FunctionSpace(
+        inner, lambda y: y["small"], 1.0, lambda y: [y["small"], y["rounding"]]
+    )
+    for factor, kept in ((0.99, True), (1.01, False)):
+        # What symmetry keeps at zero has errors of rounding alone, which do not count.
+        error = {
+            "small": jnp.full(2, factor * rtol * size / 3),
+            "rounding": jnp.full(2, 1e-23),
+        }
+        decision = controller.adapt_step_size(
+            0.0 * one, one, state, state, None, error, 2, inner_state
+        )
+        assert bool(decision[0]) is kept
+
+
 def test_a_state_that_is_not_finite_shrinks_the_step():
     one = jnp.asarray(1.0)
     controller = FunctionSpace(

@@ -1,0 +1,326 @@
+"""How far a run is from the truth: its global error, from a companion run.
+
+A tolerance bounds the error of a step. What all steps' errors come to depends on the
+flow: where it is contractive they die out, on a plateau they grow with it. The only
+measure of that which shares no assumption with the step-size control is another run.
+Each solve is therefore accompanied by one at a tolerance ten times looser, of which the
+outputs alone are read. Errors of a method fall about in proportion to its tolerance, so
+most of the difference between the two is the companion's error, and a part of it that
+of the run.
+
+Tolerances form levels: level 1 is the one asked for, level 0 its companion's, level 2
+is ten times tighter. A run that is not accurate enough at one level is repeated at the
+next, where what it has integrated already becomes the companion.
+
+Source: Shampine, L. F. (2005), "Error estimation and control for ODEs", Journal of
+    Scientific Computing 25, on global error by reintegration.
+Verified by: tests/simulate/test_accuracy.py
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import diffrax as dfx
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+
+from ..solvers import EqualSteps
+from ._plan import PlannedSolve
+from ._reading import Record
+from ._solve import Solve
+
+FIRST = 1
+"""The level of the tolerance that was asked for."""
+
+LAST = 8
+"""The tightest level tried."""
+
+ALLOWED = 3.0
+"""Tolerances by which outputs may be wrong: what `rtol` promises of a whole run."""
+
+_RATIO = 10.0
+"""Tolerance of a level over that of the next."""
+
+_SHARE = 5.0
+"""The difference between two levels over the error of the tighter one.
+
+Nine if errors were in proportion to tolerances; they often fall more slowly."""
+
+_COARSER = 2.0
+"""Fixed step of a companion over that of the run."""
+
+
+_STRETCH = 1.5
+"""First step of a level over that of the next. What the controller proposes depends
+little on the tolerance, and runs that begin alike would seem to make no error."""
+
+
+_SLOWER = 0.3
+"""Growth from step to step that a companion allows, over that of the run. Where their
+controllers see no error at all, the two are then to take different steps."""
+
+
+def factor_at(level: int) -> float:
+    """The tolerance of a level over the one asked for.
+
+    Args:
+        level: The level.
+
+    Returns:
+        A power of ten.
+    """
+    return _RATIO ** (FIRST - level)
+
+
+class Tolerances(NamedTuple):
+    """What the outputs of a run are held to.
+
+    Attributes:
+        rtol: Relative tolerance.
+        atol: Absolute tolerance.
+        scale: Size below which outputs count as small.
+    """
+
+    rtol: float
+    atol: float
+    scale: float
+
+    def allowed(self, f: np.ndarray) -> float:
+        """The root mean square error of some outputs that counts as one tolerance.
+
+        Args:
+            f: The outputs.
+
+        Returns:
+            An error, in units of the outputs.
+        """
+        return self.atol + self.rtol * max(_rms(f), self.scale)
+
+
+def at_level(planned: PlannedSolve, level: int, dtype: Any) -> PlannedSolve:
+    """The same solve at the tolerance of another level.
+
+    Tolerances become arrays, so that all levels share one compiled program.
+
+    Args:
+        planned: The solve.
+        level: The level.
+        dtype: The dtype tolerances are computed in.
+
+    Returns:
+        The solve and its choices.
+    """
+    factor, stretch = factor_at(level), _STRETCH ** (FIRST - level)
+    slower = _SLOWER if level % 2 == 0 else 1.0
+    return planned._replace(
+        solve=_scaled(planned.solve, factor, stretch, slower, dtype),
+        choices={
+            name: _scaled(solve, factor, stretch, slower, dtype)
+            for name, solve in planned.choices.items()
+        },
+    )
+
+
+def companion_at(planned: PlannedSolve, level: int, dtype: Any) -> PlannedSolve:
+    """The companion's solve: without stop conditions and dense output.
+
+    Args:
+        planned: The solve.
+        level: The companion's level.
+        dtype: The dtype tolerances are computed in.
+
+    Returns:
+        The solve and its choices.
+    """
+
+    def plain(solve: Solve) -> Solve:
+        if isinstance(solve.controller, dfx.ConstantStepSize):
+            assert solve.dt0 is not None
+            solve = eqx.tree_at(lambda s: s.dt0, solve, _COARSER * solve.dt0)
+        return Solve(
+            solve.coupled, solve.solver, solve.controller, solve.dt0, (), 0, solve.rtol
+        )
+
+    choices = {name: plain(solve) for name, solve in planned.choices.items()}
+    planned = planned._replace(solve=plain(planned.solve), choices=choices)
+    return at_level(planned, level, dtype)
+
+
+def is_estimated(solve: Solve) -> bool:
+    """Whether a companion tells the error of a solve.
+
+    Args:
+        solve: The solve.
+
+    Returns:
+        False for discrete training, which has none, and for controllers whose tolerance
+        is not known.
+    """
+    controller = solve.controller
+    if isinstance(controller, dfx.ConstantStepSize):
+        return solve.solver.order(None) is not None
+    return isinstance(_innermost(controller), dfx.PIDController)
+
+
+def is_exact(solve: Solve) -> bool:
+    """Whether a solve makes no error: discrete training, which is what was asked for.
+
+    Args:
+        solve: The solve.
+
+    Returns:
+        Whether it does.
+    """
+    return isinstance(solve.controller, EqualSteps)
+
+
+def can_tighten(solve: Solve, level: int, dtype: Any) -> bool:
+    """Whether the next level is one that the dtype can hold.
+
+    Args:
+        solve: The solve, at level 1.
+        level: The level of the run.
+        dtype: The dtype of the state.
+
+    Returns:
+        Whether to try it.
+    """
+    inner = _innermost(solve.controller)
+    tightest = float(inner.rtol) * factor_at(level + 1)
+    return level < LAST and tightest >= 50 * float(np.finfo(dtype).eps)
+
+
+def next_level(level: int, excess: float) -> int:
+    """The level at which a run may be accurate enough.
+
+    Args:
+        level: The level at which it is not.
+        excess: Its estimated error in tolerances.
+
+    Returns:
+        A tighter level; the next one unless the error is far too large.
+    """
+    if not np.isfinite(excess):
+        return level + 1
+    needed = np.log(max(excess / ALLOWED, 1.0)) / np.log(_RATIO)
+    return min(level + max(1, int(needed)), LAST)
+
+
+def share_of(solve: Solve) -> float:
+    """The difference between a companion and its run over the run's error.
+
+    Args:
+        solve: The run's solve.
+
+    Returns:
+        A number of at least one.
+    """
+    if isinstance(solve.controller, dfx.ConstantStepSize):
+        order = solve.solver.order(None)
+        return max(_COARSER ** (order or 1) - 1, 1.0)
+    return _SHARE
+
+
+def error_record(
+    names: Sequence[str], record: Mapping[str, np.ndarray], coarse: Any, share: float
+) -> Record:
+    """The global error of every flow at one save time.
+
+    Args:
+        names: Flows that have outputs.
+        record: Outputs and losses of the run.
+        coarse: Those of its companion; None where it has none, NaN then.
+        share: From `share_of`; infinite for a solve that makes no error.
+
+    Returns:
+        Root mean square errors of the training outputs and errors of the loss, as
+        `f_train_error/flow` and `loss_train_error/flow`.
+    """
+    found: Record = {}
+    for name in names:
+        f, loss = record[f"f_train/{name}"], record[f"loss_train/{name}"]
+        if np.isinf(share):
+            errors = 0.0, 0.0
+        elif coarse is None:
+            errors = np.nan, np.nan
+        else:
+            errors = (
+                _rms(f - coarse[f"f_train/{name}"]) / share,
+                abs(loss - coarse[f"loss_train/{name}"]) / share,
+            )
+        for kind, error in zip(("f_train", "loss_train"), errors, strict=True):
+            found[f"{kind}_error/{name}"] = np.asarray(error, f.dtype)
+    return found
+
+
+def excess(
+    names: Sequence[str],
+    record: Mapping[str, np.ndarray],
+    errors: Mapping[str, np.ndarray],
+    tolerances: Tolerances,
+) -> float:
+    """The largest error of a save time, in tolerances.
+
+    Args:
+        names: Flows that have outputs.
+        record: Their outputs.
+        errors: From `error_record`.
+        tolerances: What outputs are held to.
+
+    Returns:
+        A number of tolerances; zero where nothing is known.
+    """
+    found = [
+        float(errors[f"f_train_error/{name}"])
+        / tolerances.allowed(record[f"f_train/{name}"])
+        for name in names
+    ]
+    return max((e for e in found if not np.isnan(e)), default=0.0)
+
+
+def accuracy_warning(excess: float, at: float, grown: str) -> str:
+    """What a person should know of a run that misses its tolerance.
+
+    Args:
+        excess: The largest estimated error in tolerances.
+        at: Training time of that.
+        grown: What is known of the growth of errors, or an empty text.
+
+    Returns:
+        A text; empty for a run that is accurate enough.
+    """
+    if excess <= ALLOWED:
+        return ""
+    said = (
+        f"The outputs may be wrong by {excess:.2g} times the tolerance at t ≈ {at:.3g} "
+        "by comparison with a run at a tolerance ten times looser. Tighten rtol, or "
+        'take solver="auto", which repeats a run that misses its tolerance.'
+    )
+    return f"{said} {grown}".rstrip()
+
+
+def _scaled(
+    solve: Solve, factor: float, stretch: float, slower: float, dtype: Any
+) -> Solve:
+    if not isinstance(_innermost(solve.controller), dfx.PIDController):
+        return solve
+
+    def numbers(solve: Solve) -> tuple[Any, Any, Any, Any]:
+        inner = _innermost(solve.controller)
+        return inner.rtol, inner.atol, inner.factormax, solve.stretch
+
+    rtol, atol, growth, _ = map(float, numbers(solve))
+    growth = max(slower * growth, min(growth, 2.0))
+    values = factor * rtol, factor * atol, growth, stretch
+    return eqx.tree_at(numbers, solve, [jnp.asarray(v, dtype) for v in values])
+
+
+def _innermost(controller: Any) -> Any:
+    while hasattr(controller, "controller"):
+        controller = controller.controller
+    return controller
+
+
+def _rms(f: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(f)))) if f.size else 0.0
