@@ -53,7 +53,7 @@ def ntk(
         apply: `apply(model, x)` -> [K] for a kernel of anything but `model(x)`: a
             derivative in x, a feature, a difference of outputs.
         trainable: Which leaves count, as for `ntkflow.Problem`; by default all inexact
-            arrays outside `Frozen`.
+            arrays outside `Frozen`. Never those of an `equinox.nn.State`.
         by_leaf: Whether to return each leaf's part by itself.
         mesh: Devices to divide the rows among, also those of several processes; the
             result's rows are then spread over them if their number divides N1.

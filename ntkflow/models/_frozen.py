@@ -1,8 +1,8 @@
 """Which leaves of a model are trained.
 
 Every room splits a model here, so that "the parameters" mean the same arrays in a
-loss, a kernel and a flow: the inexact arrays outside any `Frozen`, or the part of them
-that a filter selects.
+loss, a kernel and a flow: the inexact arrays outside any `Frozen` and of no state, or
+the part of them that a filter selects.
 """
 
 import warnings
@@ -53,7 +53,8 @@ def partition(
         trainable: `None` for every inexact array outside any `Frozen`; or a function
             from such an array to a bool; or a pytree of bools (or of such functions)
             of which the model's structure is an extension. Whatever it says, integer
-            arrays and the arrays of a `Frozen` are not trained.
+            arrays, the arrays of a `Frozen` and those of an `equinox.nn.State` (which
+            a `UserWarning` names where it would select them) are not trained.
 
     Returns:
         `(params, static)`, each of the model's structure, with `None` where the leaf is
@@ -75,6 +76,7 @@ def partition(
             "from jax.tree.map(lambda _: False, model) and set leaves with "
             f"equinox.tree_at. Got {trainable!r}."
         ) from error
+    params = _without_state(params)
     chosen = jax.tree.map(lambda leaf: leaf is not None, params, is_leaf=_is_none)
     names = _names(params)
     _refuse_untrainable(names, jax.tree.leaves(params))
@@ -106,6 +108,11 @@ def _is_frozen(node: object) -> bool:
     return isinstance(node, Frozen)
 
 
+def _is_state(node: object) -> bool:
+    """Whether a node is what stateful layers remember, or how that is initialized."""
+    return isinstance(node, eqx.nn.State | eqx.nn.StateIndex)
+
+
 def _is_none(node: object) -> bool:
     return node is None
 
@@ -115,11 +122,36 @@ def _trainable_leaves(node: Any) -> PyTree[bool]:
     return jax.tree.map(lambda leaf: not frozen and eqx.is_inexact_array(leaf), node)
 
 
+def _without_state(params: PyTree) -> Params:
+    """Leaves out what layers remember, and says so if that was selected."""
+    nodes, _ = jax.tree_util.tree_flatten_with_path(params, is_leaf=_is_state)
+    held = [
+        jax.tree_util.keystr(path).removeprefix(".") or "the model itself"
+        for path, node in nodes
+        if _is_state(node) and jax.tree.leaves(node)
+    ]
+    if not held:
+        return params
+    warnings.warn(
+        f"`{'`, `'.join(held)}` is an equinox.nn.State: what layers remember, such as "
+        "the running mean and variance of BatchNorm, not parameters. It is not "
+        "trained and no part of a kernel. To say that this is meant, hold it as "
+        "ntkflow.models.Frozen(state).",
+        stacklevel=3,
+    )
+
+    def without(node: Any) -> Any:
+        return jax.tree.map(lambda _: None, node) if _is_state(node) else node
+
+    return jax.tree.map(without, params, is_leaf=_is_state)
+
+
 def _refuse_untrainable(names: list[str], leaves: list[Any]) -> None:
     if not names:
         raise ValueError(
             "No leaf of the model is trained: it holds no floating-point array outside "
-            "`Frozen` that `trainable` selects. Loosen `trainable`, or unwrap a layer."
+            "`Frozen` and `equinox.nn.State` that `trainable` selects. Loosen "
+            "`trainable`, or unwrap a layer."
         )
     for name, leaf in zip(names, leaves, strict=True):
         if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
