@@ -11,14 +11,16 @@ def has_target_rows(problem: Problem) -> bool:
     """Whether the targets are rows of K numbers, or integer labels of K classes.
 
     Args:
-        problem: The problem.
+        problem: The problem; its targets are looked at, so that it must not be traced.
 
     Returns:
         False for the targets of a user's loss that are neither.
     """
-    y = problem.y
-    labels = y.ndim == 1 and jnp.issubdtype(y.dtype, jnp.integer)
-    return labels or y.shape == (problem.n_examples, problem.n_outputs)
+    if not _have_a_shape_of_rows(problem):
+        return False
+    if problem.y.ndim == 2 or problem.n_outputs == 1:
+        return True
+    return bool(((problem.y >= 0) & (problem.y < problem.n_outputs)).all())
 
 
 def target_rows(problem: Problem) -> Inexact[Array, "N K"]:
@@ -34,13 +36,21 @@ def target_rows(problem: Problem) -> Inexact[Array, "N K"]:
         ValueError: If the targets are neither rows nor labels.
     """
     y = problem.y
-    if not has_target_rows(problem):
+    if not _have_a_shape_of_rows(problem):
         raise ValueError(
             f"Targets of shape {list(y.shape)} and dtype {y.dtype} cannot be compared "
             f"with outputs of shape [{problem.n_examples}, {problem.n_outputs}]: rows "
             "of K numbers or integer labels are expected. Leave out Alignment and "
             "LinearizationGap."
         )
-    if y.ndim == 1:
+    if y.ndim == 1 and problem.n_outputs > 1:
         return jax.nn.one_hot(y, problem.n_outputs, dtype=problem.dtype)
-    return y.astype(problem.dtype)
+    return y.reshape(-1, problem.n_outputs).astype(problem.dtype)
+
+
+def _have_a_shape_of_rows(problem: Problem) -> bool:
+    """Whether there are K numbers, or one integer, an example."""
+    y = problem.y
+    if y.ndim == 1:
+        return problem.n_outputs == 1 or jnp.issubdtype(y.dtype, jnp.integer)
+    return y.shape == (problem.n_examples, problem.n_outputs)

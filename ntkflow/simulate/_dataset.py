@@ -153,13 +153,34 @@ def assemble(
         elif f"measure/{name}" in arrays:
             array = arrays[f"measure/{name}"]
             data[name] = ((*lead, "time", *dims), array, attrs)
-    for split, example in (("train", "example"), ("test", "example_test")):
-        if f"y_{split}" in once:
-            y = once[f"y_{split}"]
-            attrs = {"long_name": f"{split} targets", "units": "output"}
-            data[f"y_{split}"] = ((example, "output")[: y.ndim], y, attrs)
+    data |= _targets(once, description["attrs"]["n_outputs"])
     dataset = xr.Dataset(data, attrs=dict(description["attrs"]))
     return _with_coords(dataset, times, description)
+
+
+def _targets(once: Mapping[str, np.ndarray], n_outputs: int) -> dict[str, Any]:
+    """The targets; those of a loss of one's own may have any shape.
+
+    What is not one number or K numbers an example has dimensions of its own: `target`,
+    `target_2` and so on, and in the test set `target_test` where its shape is another.
+
+    Returns:
+        Variables by name, each `(dims, values, attrs)`.
+    """
+    found: dict[str, Any] = {}
+    for split, example in (("train", "example"), ("test", "example_test")):
+        if f"y_{split}" not in once:
+            continue
+        y = once[f"y_{split}"]
+        dims, units = (example, "output")[: y.ndim], "output"
+        if y.shape[1:] not in {(), (n_outputs,)}:
+            suffix = "" if y.shape[1:] == once["y_train"].shape[1:] else "_test"
+            numbers = ["", *(f"_{i}" for i in range(2, y.ndim))]
+            dims = (example, *(f"target{number}{suffix}" for number in numbers))
+            units = "1"
+        attrs = {"long_name": f"{split} targets", "units": units}
+        found[f"y_{split}"] = (dims, y, attrs)
+    return found
 
 
 def _names(solve: Sequence[Record]) -> set[str]:

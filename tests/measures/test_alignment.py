@@ -95,6 +95,20 @@ def test_labels_count_as_onehot_rows():
     )
 
 
+def test_one_number_an_example_is_a_row_of_one_output(key):
+    def loss(f, y):
+        return 0.5 * jnp.sum((f - y.astype(f.dtype)) ** 2)
+
+    counts, kernel = np.array([0, 3, 1, 7, 2]), random_kernel(k=1)
+    model = MLP(IN, 1, width=4, depth=1, key=key)
+    rows = make_problem(model, y=counts[:, None] * 1.0, test=False)
+    for y in (counts, counts * 1.0):
+        problem = make_problem(model, y=y, loss=loss, test=False)
+        np.testing.assert_array_equal(
+            alignments(problem, kernel), alignments(rows, kernel)
+        )
+
+
 def test_targets_that_are_no_rows_are_refused():
     problem = make_problem(
         y=np.zeros((N, 3, 3)), loss=lambda f, y: jnp.sum(f) * jnp.sum(y), test=False

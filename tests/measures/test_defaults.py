@@ -46,6 +46,16 @@ def test_defaults_suit_the_problem(key):
     assert {EnergyDefect, KernelDrift, Modes} <= kinds(user, ALL_FLOWS)
 
 
+def test_whole_numbers_are_labels_only_if_there_are_as_many_outputs():
+    def loss(f, y):
+        return jnp.sum(f) * y.astype(f.dtype)
+
+    labels = make_problem(y=np.array([0, 1, 1, 0, 1]), loss=loss, test=False)
+    counts = make_problem(y=np.array([0, 3, 1, 7, 2]), loss=loss, test=False)
+    assert Alignment in kinds(labels, ALL_FLOWS)
+    assert not kinds(counts, ALL_FLOWS) & {Alignment, LinearizationGap}
+
+
 def test_default_modes_are_clipped_to_the_size_of_the_kernel(key):
     small = make_problem(MLP(IN, 1, 4, 1, key=key))
     measures = default_measures(small, ())
