@@ -15,13 +15,19 @@ from jaxtyping import Array, Inexact, Shaped
 
 from .._errors import unknown_name
 from .._types import Params, Scalar
-from ..models import (
-    in_both_modes,
-    named_leaves,
-    partition,
-    time_scale as model_time_scale,
-)
+from ..models import in_both_modes, partition, time_scale as model_time_scale
 from ._decay import Decay
+from ._inputs import (
+    as_inputs,
+    as_targets,
+    check_loss,
+    check_output,
+    check_pair,
+    check_same_inputs,
+    check_unmasked,
+    name_classes,
+    params_dtype,
+)
 from ._losses import AbstractLoss, SquaredError, as_loss
 
 
@@ -79,60 +85,72 @@ class Problem(eqx.Module):
         reduction: str = "sum",
         decay: Decay | float | None = None,
         time_scale: float | int | None = None,
+        allow_nan: bool = False,
     ):
         """Checks that the parts fit together before anything heavy runs.
 
         Args:
             model: Any equinox module, callable on one example and returning [K].
-            x: Inputs, the example axis first; floats are cast to the parameters' dtype.
-            y: Targets, the example axis first.
+            x: Inputs, the example axis first; floats are cast to the parameters' dtype,
+                complex numbers to that of their parts.
+            y: Real targets, the example axis first; of any shape that the loss takes.
             x_test: Inputs to test on, or None.
             y_test: Targets to test on; required with `x_test`.
             loss: A loss, or a callable `(f [K], y) -> scalar`; squared error if None.
             trainable: Which leaves are trained: a filter as in `eqx.partition`; by
-                default every inexact array outside `Frozen`.
+                default every inexact array outside `Frozen`; never those of an
+                `equinox.nn.State`.
             reduction: `"sum"`, or `"mean"`: the flow of the mean loss is that of the
                 sum at 1/N of the speed.
             decay: A `Decay`, or its strength towards zero.
             time_scale: c; by default the model's own (1, 1/α² for `Scaled`, the width
                 for mean-field networks) times the reduction's.
+            allow_nan: Whether inputs may hold NaN, for missing features that the model
+                masks itself, as by `jnp.where(jnp.isnan(x), 0, x)`.
 
         Raises:
-            ValueError: If shapes disagree, data hold NaN, the targets do not suit the
-                loss, no leaf is trainable, or the model is not one of one example.
+            ValueError: If shapes disagree, data hold NaN that is not allowed or not
+                masked, the targets are complex or do not suit the loss, the loss is
+                none of one example, no leaf is trainable, or the model is not one of
+                one example.
         """  # ruff: ignore[docstring-missing-exception]
         if reduction not in {"sum", "mean"}:
             raise unknown_name("reduction", reduction, ["sum", "mean"])
         if (x_test is None) != (y_test is None):
             raise ValueError("x_test and y_test come together: give both or neither.")
         self.params, self.static = partition(model, trainable)
-        dtype = _params_dtype(self.params)
+        dtype = params_dtype(self.params)
         self.loss = SquaredError() if loss is None else as_loss(loss)
         self.decay = decay if isinstance(decay, Decay | None) else Decay(decay)
         self.reduction = reduction
-        self.x, self.y = _as_data(x, "x", dtype), _as_data(y, "y", dtype)
-        self.x_test = None if x_test is None else _as_data(x_test, "x_test", dtype)
-        self.y_test = None if y_test is None else _as_data(y_test, "y_test", dtype)
-        self.classes = _name_classes(np.asarray(self.y))
+        self.x = as_inputs(x, "x", dtype, allow_nan=allow_nan)
+        self.y = as_targets(y, "y", dtype)
+        self.x_test = self.y_test = None
+        if x_test is not None:
+            self.x_test = as_inputs(x_test, "x_test", dtype, allow_nan=allow_nan)
+            self.y_test = as_targets(y_test, "y_test", dtype)
+        self.classes = name_classes(np.asarray(self.y))
         if time_scale is None:
             scale = model_time_scale(model)
             time_scale = scale / len(self.x) if reduction == "mean" else scale
         if not time_scale > 0:
             raise ValueError(f"time_scale must be positive, got {time_scale}.")
         self.time_scale = float(time_scale)
-        _check_pair(self.x, self.y, "x", "y")
-        self.n_outputs = _check_output(self.model, self.x)
+        check_pair(self.x, self.y, "x", "y")
+        self.n_outputs = check_output(self.model, self.x)
+        if allow_nan:
+            check_unmasked(self.outputs, self.params, self.x, "x")
+            if self.x_test is not None:
+                check_unmasked(self.outputs, self.params, self.x_test, "x_test")
 
     def __check_init__(self):
         self.loss.check_targets(np.asarray(self.y), self.n_outputs)
+        check_loss(self.loss, self.n_outputs, self.dtype, self.y)
         if self.x_test is not None and self.y_test is not None:
-            _check_pair(self.x_test, self.y_test, "x_test", "y_test")
-            if self.x_test.shape[1:] != self.x.shape[1:]:
-                raise ValueError(
-                    f"One test input has shape {list(self.x_test.shape[1:])}, one "
-                    f"training input {list(self.x.shape[1:])}: they must agree."
-                )
+            check_pair(self.x_test, self.y_test, "x_test", "y_test")
+            check_same_inputs(self.x, self.x_test)
             self.loss.check_targets(np.asarray(self.y_test), self.n_outputs)
+            check_loss(self.loss, self.n_outputs, self.dtype, self.y_test)
 
     @property
     def model(self) -> Any:
@@ -159,7 +177,7 @@ class Problem(eqx.Module):
     @property
     def dtype(self) -> np.dtype:
         """The floating dtype the flow is integrated in: the parameters'."""
-        return _params_dtype(self.params)
+        return params_dtype(self.params)
 
     def model_of(self, params: Params) -> Any:
         """The model with other values of its trained leaves.
@@ -298,85 +316,3 @@ class Problem(eqx.Module):
 def _squared_norm(tree: Params) -> Scalar:
     total = sum(jnp.sum(leaf**2) for leaf in jtu.tree_leaves(tree))
     return jnp.asarray(total)
-
-
-def _params_dtype(params: Params) -> np.dtype:
-    dtypes = {np.dtype(leaf.dtype) for leaf in jtu.tree_leaves(params)}
-    if len(dtypes) > 1 or min(dtype.itemsize for dtype in dtypes) < 4:
-        listed = ", ".join(f"{n}: {leaf.dtype}" for n, leaf in named_leaves(params))
-        raise ValueError(
-            "The trained leaves must share one dtype, float32 or float64, for a flow "
-            f"to be integrated; got {listed}. Cast the model, or freeze some leaves."
-        )
-    return dtypes.pop()
-
-
-def _name_classes(y: np.ndarray) -> bool:
-    """Whether targets are labels, or rows of one high and otherwise one low value."""
-    if y.ndim == 1 or y.shape[1] == 1:  # the loss knows what a single number means
-        return True
-    if y.size == 0:
-        return False
-    ordered = np.sort(y.reshape(len(y), -1), axis=1)
-    low, high = ordered[0, 0], ordered[0, -1]
-    coded = (ordered[:, :-1] == low).all() and (ordered[:, -1] == high).all()
-    return bool(coded and high > low)
-
-
-def _as_data(value: Any, name: str, dtype: np.dtype) -> Array:
-    array = jnp.asarray(value)
-    if jnp.issubdtype(array.dtype, jnp.inexact):
-        finite = np.isfinite(np.asarray(array))
-        if not finite.all():
-            bad = np.flatnonzero(~finite.reshape(len(array), -1).all(1))
-            raise ValueError(
-                f"{name} holds NaN or infinite values, first in example {bad[0]} "
-                f"({len(bad)} of {len(array)} examples): clean or drop them."
-            )
-        array = array.astype(dtype)
-    return array
-
-
-def _check_pair(x: Array, y: Array, x_name: str, y_name: str) -> None:
-    if x.ndim == 0 or y.ndim == 0 or len(x) != len(y) or len(x) == 0:
-        raise ValueError(
-            f"{x_name} and {y_name} need the same number of examples (at least one) on "
-            f"their first axis; got shapes {list(x.shape)} and {list(y.shape)}."
-        )
-
-
-def _check_output(model: Any, x: Array) -> int:
-    """Calls the model abstractly on one example; returns K."""
-    try:
-        out = eqx.filter_eval_shape(model, x[0])
-    except Exception as error:
-        remedy = "A model maps ONE example to [K]; Problem does the batching."
-        if "unbound axis name" in str(error):
-            remedy = (
-                "A layer such as BatchNorm computes with the whole batch, which a flow "
-                "has no place for: fix its statistics with "
-                "equinox.nn.inference_mode(model)."
-            )
-        raise ValueError(
-            f"The model cannot be called on one example of shape {list(x.shape[1:])} "
-            f"and dtype {x.dtype}: {error}\n{remedy}"
-        ) from error
-    must = (
-        "On one example the model must return a real vector of K outputs; for an input "
-        f"of shape {list(x.shape[1:])} it returned"
-    )
-    if not eqx.is_array(out) and not isinstance(out, jax.ShapeDtypeStruct):
-        raise ValueError(
-            f"{must} a {type(out).__name__}. Wrap it in a module that returns the "
-            "outputs alone."
-        )
-    if len(out.shape) != 1:
-        found = f"shape {list(out.shape)}" if out.shape else "a scalar"
-        remedy = "" if out.shape else " Return shape [1] for a single output."
-        raise ValueError(f"{must} {found}.{remedy}")
-    if not jnp.issubdtype(out.dtype, jnp.floating):
-        raise ValueError(
-            f"{must} {out.dtype}. Return real numbers: of a complex output, its real "
-            "and imaginary parts as two outputs."
-        )
-    return out.shape[0]

@@ -85,6 +85,19 @@ def test_unsuitable_targets_are_refused_with_the_remedy(loss, y, message, key):
         problem(y, loss, key)
 
 
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (lambda f, y: (f - y) ** 2, r"returned float64 of shape \[4\]"),
+        (lambda f, y: jnp.sum(f > y), "returned int64"),
+        (lambda f, y: f @ y[0] @ f, "cannot be called on them"),
+    ],
+)
+def test_a_loss_that_is_no_number_of_one_example_is_refused(loss, message, key):
+    with pytest.raises(ValueError, match=f"ONE example to a real scalar.*{message}"):
+        problem(np.zeros((6, 4)), loss, key)
+
+
 def test_accuracy_counts_the_largest_output(key):
     f = jnp.asarray([[3.0, 1], [0, 2], [5, 1], [1, 0]])
     labels = np.array([0, 1, 1, 0])

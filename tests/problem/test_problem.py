@@ -188,3 +188,95 @@ def test_mixed_parameter_dtypes_are_refused(data, key):
     )
     with pytest.raises(ValueError, match="share one dtype"):
         Problem(cast, *data)
+
+
+class _Modulus(eqx.Module):
+    """[3] complex -> [2] real, by two real matrices."""
+
+    weight: jax.Array
+
+    def __call__(self, x):
+        return self.weight @ jnp.concatenate([x.real, x.imag])
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_complex_inputs_keep_their_imaginary_parts(data, key, dtype):
+    x, y = map(np.asarray, data)
+    model = _Modulus(jax.random.normal(key, (2, 6), dtype))
+    z = x + 1j * x[::-1]
+    parts = np.concatenate([x, x[::-1]], axis=1).astype(dtype)
+    for given in (z, jnp.asarray(z), z.astype(np.complex64)):
+        problem = Problem(model, given, y, x_test=given[:2], y_test=y[:2])
+        expected = np.result_type(np.dtype(dtype), np.complex64)
+        assert problem.x.dtype == problem.x_test.dtype == expected
+        precision = np.float32 if given.dtype == np.complex64 else dtype
+        np.testing.assert_allclose(
+            problem.outputs(problem.params, problem.x),
+            parts @ np.asarray(model.weight).T,
+            rtol=0,
+            atol=20 * roundoff(6, precision),
+        )
+
+
+def test_complex_targets_are_refused_and_complex_beside_real_inputs(data, key):
+    x, y = map(np.asarray, data)
+    model = _Modulus(jax.random.normal(key, (2, 6)))
+    with pytest.raises(ValueError, match=r"y is complex128.*\[y.real, y.imag\]"):
+        Problem(model, x, y + 1j * y)
+    with pytest.raises(ValueError, match="y_test is complex128"):
+        Problem(model, x, y, x_test=x, y_test=y + 1j * y)
+    with pytest.raises(ValueError, match="x is complex128 and x_test is float64"):
+        Problem(model, x + 1j * x, y, x_test=x, y_test=y)
+    with pytest.raises(ValueError, match="x holds NaN or infinite"):
+        Problem(model, x * (1 + 1j * np.nan), y)
+
+
+class _Masked(eqx.Module):
+    """[3] -> [2]; masks missing features at the start, behind a norm, or not at all."""
+
+    weight: jax.Array
+    where: str = eqx.field(static=True)
+
+    def __call__(self, x):
+        known = ~jnp.isnan(x)
+        if self.where == "start":
+            return self.weight @ jnp.where(known, x, 0)
+        if self.where == "behind":
+            return jnp.sum(jnp.where(known[None], self.weight * x[None], 0), axis=1)
+        return self.weight @ x
+
+
+def test_missing_features_are_allowed_where_the_model_masks_them(data, key):
+    x, y = np.array(data[0]), data[1]
+    x[2, 1] = x[4, 0] = np.nan
+    weight = jax.random.normal(key, (2, 3))
+    masked = _Masked(weight, "start")
+    problem = Problem(masked, x, y, x_test=x[:3], y_test=y[:3], allow_nan=True)
+    filled = Problem(_Masked(weight, "none"), np.where(np.isnan(x), 0, x), y)
+    np.testing.assert_array_equal(np.isnan(problem.x), np.isnan(x))
+    np.testing.assert_allclose(
+        problem.gradient(problem.params).weight,
+        filled.gradient(filled.params).weight,
+        rtol=roundoff(21),
+    )
+
+
+def test_missing_features_that_reach_the_outputs_or_their_slope_are_refused(data, key):
+    x, y = np.array(data[0]), data[1]
+    x[2, 1] = x[4, 0] = np.nan
+    weight = jax.random.normal(key, (2, 3))
+    with pytest.raises(ValueError, match=r"x holds NaN.*example 2.*allow_nan=True"):
+        Problem(_Masked(weight, "start"), x, y)
+    for model, message in [
+        (_Masked(weight, "none"), "NaN in x reaches the outputs of example 2 .2 of 7"),
+        (_Masked(weight, "behind"), "reaches the derivative.*`weight`.*jnp.where"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            Problem(model, x, y, allow_nan=True)
+    with pytest.raises(ValueError, match="NaN in x_test reaches the outputs"):
+        Problem(_Masked(weight, "none"), data[0], y, x_test=x, y_test=y, allow_nan=True)
+    infinite = np.where(np.isnan(x), np.inf, x)
+    with pytest.raises(ValueError, match="x holds NaN or infinite"):
+        Problem(_Masked(weight, "start"), infinite, y, allow_nan=True)
+    with pytest.raises(ValueError, match=r"y holds NaN.*a loss of your own"):
+        Problem(_Masked(weight, "start"), x, x[:, :2], allow_nan=True)
