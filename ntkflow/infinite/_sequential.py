@@ -1,5 +1,6 @@
 """Layers one after the other, and the kernels of the network they are."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, final
 
@@ -50,6 +51,7 @@ class Sequential(AbstractLayer):
         *,
         mask1: Bool[Array | np.ndarray, "..."] | None = None,
         mask2: Bool[Array | np.ndarray, "..."] | None = None,
+        channels_last: bool | None = None,
         max_bytes: int | None = None,
         mesh: jax.sharding.Mesh | None = None,
     ) -> Kernels:
@@ -65,6 +67,9 @@ class Sequential(AbstractLayer):
             mask1: Which positions [N1, ...] of the rows hold something, for inputs of
                 different lengths; by default all.
             mask2: The same for the columns.
+            channels_last: Whether inputs are [N, ..., C] instead of [N, C, ...]; masks
+                are the same for both. None is no, with a warning for shapes that look
+                like images whose channels are last.
             max_bytes: Bound on the working memory in bytes, the result apart; by
                 default `ntkflow.kernels.default_max_bytes()`.
             mesh: Devices to divide the rows among.
@@ -79,6 +84,11 @@ class Sequential(AbstractLayer):
         bound = check_bound(max_bytes)
         check_mesh(mesh)
         first, second = check_pair(x1, x2)
+        if channels_last is None:
+            _warn_of_channels_last(first.shape)
+        if channels_last and first.ndim > 2:
+            first = jnp.moveaxis(first, -1, 1)
+            second = None if second is None else jnp.moveaxis(second, -1, 1)
         n1 = first.shape[0]
         rows = _examples("1", first, mask1, 0)
         if second is None:
@@ -152,6 +162,20 @@ class Sequential(AbstractLayer):
             module, shape = layer.build(shape, width, key=its_key)
             built.append(module)
         return Chain(tuple(built)), shape
+
+
+def _warn_of_channels_last(shape: Shape) -> None:
+    """Warns where axes of at least five positions stand before one, three or four."""
+    *positions, channels = shape[1:]
+    if len(positions) < 2 or channels not in {1, 3, 4} or min(positions) < 5:
+        return
+    warnings.warn(
+        f"x1 of shape {shape} looks like images whose channels are last. It is read "
+        f"channels first: {positions[0]} channels, positions "
+        f"{(*positions[1:], channels)}. Pass channels_last=True if they are last, "
+        "channels_last=False if they are first.",
+        stacklevel=3,
+    )
 
 
 def _examples(
