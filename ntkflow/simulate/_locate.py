@@ -11,6 +11,7 @@ from scipy.optimize import root_scalar
 from .._types import Params
 from ..flows import Packed
 from ..problem import Problem
+from ._complex_data import diffeqsolve
 from ._events import AbstractEvent
 from ._solve import Solve
 
@@ -27,7 +28,7 @@ def _value_at(
     reference: Any,
 ) -> Any:
     """The event's value at `t1`, integrated from the saved state at `t0`."""
-    solution = dfx.diffeqsolve(
+    solution = diffeqsolve(
         solve.terms(problem, constants),
         solve.solver,
         t0=t0,

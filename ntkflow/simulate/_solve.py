@@ -25,6 +25,7 @@ from ..solvers import (
     FunctionSpace,
     rounding,
 )
+from ._complex_data import diffeqsolve
 from ._counting import Counting, evaluations_per_step
 from ._events import AbstractEvent
 from ._growth import Growth, GrowthMeter
@@ -225,7 +226,7 @@ class Solve(eqx.Module):
             solver = Counting(solver)
         before = state.controller
         fresh = SegmentedState.begin(before.inner, before.tnext, before.growth)
-        solution = dfx.diffeqsolve(
+        solution = diffeqsolve(
             self.terms(problem, constants),
             solver,
             t0=state.t,

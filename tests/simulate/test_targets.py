@@ -1,5 +1,6 @@
-"""Targets of any shape, for losses of one's own: integrated, named, saved, drawn."""
+"""Targets of any shape: integrated, named, saved, drawn; and complex inputs."""
 
+import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -34,6 +35,7 @@ def weighted():
         [0.0, 0.5, 2.0],
         flows=[flows.Gradient()],
         measures=[measures.KernelDrift(), measures.Modes(2)],
+        solver=diffrax.Tsit5(),
         rtol=RTOL,
         progress=False,
     )
@@ -49,6 +51,36 @@ def test_a_weight_beside_the_targets_weighs(weighted):
         found = run.dataset.f_train.sel(flow="gradient", time=time)
         scale = np.linalg.norm(f0 - y)
         np.testing.assert_allclose(found, y + decayed, atol=solver(RTOL) * scale)
+
+
+class Parts(eqx.Module):
+    """A linear map of real and imaginary parts."""
+
+    linear: eqx.nn.Linear
+
+    def __call__(self, x):
+        return self.linear(jnp.concatenate([x.real, x.imag]))
+
+
+def test_complex_inputs_are_trained_on(key):
+    linear = eqx.nn.Linear(4, 1, use_bias=False, key=key)
+    rng = np.random.default_rng(0)
+    parts = rng.normal(size=(3, 4))
+    z, y = parts[:, :2] + 1j * parts[:, 2:], rng.normal(size=(3, 1))
+    run = simulate(
+        Problem(Parts(linear), z, y),
+        [0.0, 0.5],
+        flows=[flows.Gradient()],
+        measures=[measures.KernelDrift()],
+        solver=diffrax.Tsit5(),
+        rtol=RTOL,
+        progress=False,
+    )
+    r0 = parts @ np.asarray(linear.weight).T - y
+    expected = y + scipy.linalg.expm(-0.5 * parts @ parts.T) @ r0
+    found = run.dataset.f_train.sel(flow="gradient").isel(time=-1)
+    scale = np.linalg.norm(r0)
+    np.testing.assert_allclose(found, expected, atol=solver(RTOL) * scale)
 
 
 def test_targets_of_another_shape_are_saved_and_loaded(weighted, tmp_path):
