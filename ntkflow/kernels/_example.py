@@ -153,8 +153,9 @@ def trace(example: Example, params: Params, x: Shaped[Array, "N ..."]) -> Traced
             f"{one.dtype}: {type(error).__name__}: {error}\nA kernel needs the outputs "
             "of each example by itself. Give examples along the first axis of x; put "
             "layers that couple examples or need a key (batch statistics, dropout) in "
-            "inference mode (equinox.nn.inference_mode); or pass apply=lambda model, "
-            "x: ... to say how one example is evaluated."
+            "inference mode (equinox.nn.inference_mode), or BatchNorm in "
+            "ntkflow.models.BatchStatistics; or pass apply=lambda model, x: ... to say "
+            "how one example is evaluated."
         ) from error
     _check_output(output)
     leaves = [np.dtype(leaf.dtype) for leaf in jax.tree.leaves(params)]

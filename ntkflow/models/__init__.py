@@ -3,7 +3,8 @@
 Every network is an equinox module called on ONE example. The three parameterizations
 are one layer, `Dense`, whose scales sit in the initial values or in the forward pass
 (see `MLP`). What is continuous in depth (`NeuralODE`, `CNF`, `LatentODE`) holds a
-`Depth`, which says how it is solved. `Scaled` and `Antisymmetric` wrap any model.
+`Depth`, which says how it is solved. `Scaled` and `Antisymmetric` wrap any model,
+`BatchStatistics` one whose BatchNorm layers are to normalize by a whole batch.
 Modules from elsewhere work as well as these: a model is any callable equinox module.
 """
 
@@ -18,6 +19,7 @@ from ._basis import (
     Legendre as Legendre,
     PiecewiseConstant as PiecewiseConstant,
 )
+from ._batch_statistics import BatchStatistics as BatchStatistics
 from ._cnf import CNF as CNF
 from ._cnn import CNN as CNN
 from ._conv import Conv as Conv

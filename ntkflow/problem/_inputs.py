@@ -122,11 +122,11 @@ def as_targets(value: Any, name: str, dtype: np.dtype) -> Array:
 
 
 def _what_is_bad(bad: np.ndarray, name: str) -> str:
-    bad = np.atleast_1d(bad)
-    rows = bad.reshape(len(bad), -1).any(axis=1)
+    n = bad.shape[0] if bad.ndim else 1
+    rows = np.any(np.reshape(bad, (n, -1)), axis=1)
     return (
         f"{name} holds NaN or infinite values, first in example {np.argmax(rows)} "
-        f"({np.count_nonzero(rows)} of {len(rows)} examples)"
+        f"({np.count_nonzero(rows)} of {n} examples)"
     )
 
 
@@ -254,9 +254,9 @@ def check_output(model: Any, x: Array) -> int:
         remedy = "A model maps ONE example to [K]; Problem does the batching."
         if "unbound axis name" in str(error):
             remedy = (
-                "A layer such as BatchNorm computes with the whole batch, which a flow "
-                "has no place for: fix its statistics with "
-                "equinox.nn.inference_mode(model)."
+                "A layer such as BatchNorm computes with the whole batch: fix its "
+                "statistics with equinox.nn.inference_mode(model), or take them over "
+                "the training set with ntkflow.models.BatchStatistics(model, state, x)."
             )
         raise ValueError(
             f"The model cannot be called on one example of shape {list(x.shape[1:])} "
