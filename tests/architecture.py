@@ -19,6 +19,7 @@ ROOMS = (
     "_types",
     "_errors",
     "_progress",
+    "_precision",
     "storage",
     "data",
     "models",
@@ -251,6 +252,23 @@ def find_nan_to_num(source: Source) -> list[str]:
     ]
 
 
+def find_rounded_programs(source: Source) -> list[str]:
+    """Compiled functions whose products do not ask for full precision."""
+    faults = []
+    for node in source.nodes(ast.FunctionDef):
+        names = [ast.unparse(decorator) for decorator in node.decorator_list]
+        for i, name in enumerate(names):
+            if name.endswith("filter_jit") and "at_full_precision" not in names[i:]:
+                faults.append(
+                    source.fault(
+                        node,
+                        f"{node.name} is compiled without @at_full_precision: a GPU "
+                        "rounds its products to ten bits",
+                    )
+                )
+    return faults
+
+
 def find_long_files(source: Source) -> list[str]:
     count = len(source.lines)
     stated = re.compile(rf"# Longer than {MAX_FILE_LINES} lines: \S")
@@ -385,6 +403,7 @@ RULES: tuple[Callable[[Source], list[str]], ...] = (
     find_pickle,
     find_bare_excepts,
     find_nan_to_num,
+    find_rounded_programs,
     find_long_files,
     find_long_functions,
 )

@@ -105,6 +105,14 @@ BAD = [
         module("storage.py", "try:\n    f()\nexcept:\n    raise"),
     ),
     (house.find_nan_to_num, module("theory.py", "y = jnp.nan_to_num(x)")),
+    (
+        house.find_rounded_programs,
+        module("theory.py", "@eqx.filter_jit\ndef f(): ..."),
+    ),
+    (
+        house.find_rounded_programs,
+        module("theory.py", "@at_full_precision\n@eqx.filter_jit\ndef f(): ..."),
+    ),
     (house.find_nan_to_num, module("theory.py", "from numpy import nan_to_num as n")),
     (house.find_nan_to_num, module("theory.py", "y = f(x).nan_to_num()")),
     (house.find_long_files, module("theory.py", "x = 0\n" * house.MAX_FILE_LINES)),
@@ -145,6 +153,10 @@ GOOD = [
         module("storage.py", "try:\n    f()\nexcept OSError:\n    raise"),
     ),
     (house.find_nan_to_num, module("theory.py", "# nan_to_num would hide it")),
+    (
+        house.find_rounded_programs,
+        module("theory.py", "@eqx.filter_jit\n@at_full_precision\ndef f(): ..."),
+    ),
     (
         house.find_long_files,
         module("theory.py", "x = 0\n" * (house.MAX_FILE_LINES - 1)),

@@ -18,6 +18,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float, PyTree, Shaped
 
+from .._precision import at_full_precision
 from .._types import Params
 from ..kernels import ntk
 from ..models import BasisField, Depth, Frozen, NeuralODE, partition
@@ -25,6 +26,7 @@ from ..models import BasisField, Depth, Frozen, NeuralODE, partition
 FullKernel = Float[Array, "N1 K N2 K"]
 
 
+@at_full_precision
 def depth_kernel(
     model: PyTree,
     x1: Shaped[Array, "N1 ..."],
@@ -98,6 +100,7 @@ def depth_kernel(
     return field + _outside(model, x1, x2)
 
 
+@at_full_precision
 def lyapunov_kernel(
     model: PyTree,
     x1: Shaped[Array, "N1 ..."],

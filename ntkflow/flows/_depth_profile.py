@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree, Shaped
 
+from .._precision import at_full_precision
 from ..kernels import ntk
 from ..models import NeuralODE
 
@@ -26,6 +27,7 @@ class DepthProfile(NamedTuple):
     ntk: Float[Array, "T N N"]
 
 
+@at_full_precision
 def depth_profile(
     model: PyTree,
     x: Shaped[Array, "N ..."],

@@ -17,6 +17,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree, Shaped
 
 from .._errors import unknown_name
+from .._precision import at_full_precision
 from .._types import Params
 from ..models import Depth, NeuralODE, partition
 
@@ -67,6 +68,7 @@ class Sensitivity(eqx.Module):
                 f"Sensitivity: `chunk` must be a positive integer, got {self.chunk!r}."
             )
 
+    @at_full_precision
     def jacobian(
         self,
         model: PyTree,

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from ntkflow._precision import at_full_precision
 from ntkflow.infinite._layer import AbstractLayer
 from ntkflow.infinite._moments import Moments
 from ntkflow.kernels._layouts import find_layout
@@ -52,6 +53,7 @@ class Kernels(NamedTuple):
 
 
 @eqx.filter_jit
+@at_full_precision
 def compute_kernels(
     layer: AbstractLayer,
     first: Examples,

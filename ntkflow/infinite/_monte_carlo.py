@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 
+from ntkflow._precision import at_full_precision
 from ntkflow.kernels._inputs import check_pair
 from ntkflow.kernels._ntk import ntk
 
@@ -79,6 +80,7 @@ def monte_carlo(
 
 
 @eqx.filter_jit
+@at_full_precision
 def _welford(
     make: Callable[[PRNGKeyArray], Any],
     x1: Shaped[Array, "N1 ..."],

@@ -1,9 +1,9 @@
 """A kernel of a function already split into parameters and the rest, on one device."""
 
 import equinox as eqx
-import jax
 from jaxtyping import Array, Float, Shaped
 
+from ntkflow._precision import at_full_precision
 from ntkflow._types import Params
 from ntkflow.kernels._choose import choose_method
 from ntkflow.kernels._example import Example, trace
@@ -12,6 +12,7 @@ from ntkflow.kernels._methods import Request
 
 
 @eqx.filter_jit
+@at_full_precision
 def compute_kernels(
     example: Example,
     params: Params,
@@ -38,16 +39,14 @@ def compute_kernels(
     Returns:
         One kernel, or one for each leaf.
     """
-    # A GPU's default would silently round every factor of a product to ten bits.
-    with jax.default_matmul_precision("highest"):
-        request = Request(
-            example=example,
-            traced=trace(example, params, x1),
-            params=params,
-            x1=x1,
-            x2=x2,
-            layout=find_layout(outputs),
-            by_leaf=by_leaf,
-            max_bytes=max_bytes,
-        )
-        return choose_method(method, request)(request)
+    request = Request(
+        example=example,
+        traced=trace(example, params, x1),
+        params=params,
+        x1=x1,
+        x2=x2,
+        layout=find_layout(outputs),
+        by_leaf=by_leaf,
+        max_bytes=max_bytes,
+    )
+    return choose_method(method, request)(request)

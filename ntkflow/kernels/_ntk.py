@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, PyTree, Shaped
 
+from ntkflow._precision import at_full_precision
 from ntkflow._types import Params
 from ntkflow.kernels._choose import check_method
 from ntkflow.kernels._compute import compute_kernels
@@ -119,6 +120,7 @@ def ntk(
 
 
 @eqx.filter_jit
+@at_full_precision
 def _evaluate(
     example: Example, params: Params, x: Shaped[Array, "N ..."]
 ) -> Float[Array, "N K"]:

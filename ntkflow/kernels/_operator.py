@@ -117,15 +117,14 @@ class NTKOperator(lx.AbstractLinearOperator):
                 "The vector must have one number for each example and output, shape "
                 f"{list(self.structure[0])}, got {list(vector.shape)}. Reshape it."
             )
-        with jax.default_matmul_precision("highest"):
-            return kernel_times(
-                self.example,
-                self.params,
-                self.x,
-                vector,
-                batch=self.batch,
-                mesh=self.mesh,
-            )
+        return kernel_times(
+            self.example,
+            self.params,
+            self.x,
+            vector,
+            batch=self.batch,
+            mesh=self.mesh,
+        )
 
     def as_matrix(self) -> Float[Array, "NK NK"]:
         """The kernel itself, by the fastest method `ntk` has.

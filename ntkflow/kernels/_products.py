@@ -8,12 +8,14 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Shaped
 
+from ntkflow._precision import at_full_precision
 from ntkflow._types import Params
 from ntkflow.kernels._example import Example
 from ntkflow.kernels._mesh import fill_up, over_rows
 
 
 @eqx.filter_jit
+@at_full_precision
 def kernel_times(
     example: Example,
     params: Params,

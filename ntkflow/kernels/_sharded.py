@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Shaped
 
+from ntkflow._precision import at_full_precision
 from ntkflow._types import Params
 from ntkflow.kernels._compute import compute_kernels
 from ntkflow.kernels._example import Example, trace
@@ -24,6 +25,7 @@ Kernels = tuple[Array, ...]
 
 
 @eqx.filter_jit
+@at_full_precision
 def compute_sharded(
     example: Example,
     params: Params,

@@ -18,6 +18,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from .._precision import at_full_precision
 from ._depth import Depth, State
 from ._solve_failure import refuse_failure
 
@@ -97,6 +98,7 @@ def _rounded(number: int) -> int:
 
 
 @eqx.filter_jit
+@at_full_precision
 def _counted(evaluate: Callable[..., Any], model: PyTree, *rest: Any) -> PyTree[Array]:
     return evaluate(_changed(model, _Counting), *rest)
 

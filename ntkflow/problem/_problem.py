@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Inexact, Shaped
 
 from .._errors import unknown_name
+from .._precision import at_full_precision
 from .._types import Params, Scalar
 from ..models import in_both_modes, partition, time_scale as model_time_scale
 from ._decay import Decay
@@ -207,6 +208,7 @@ class Problem(eqx.Module):
             is_leaf=lambda x: x is None,
         )
 
+    @at_full_precision
     def outputs(
         self, params: Params, x: Shaped[Array, "N ..."]
     ) -> Inexact[Array, "N K"]:
@@ -223,6 +225,7 @@ class Problem(eqx.Module):
         """
         return jax.vmap(in_both_modes(self.model_of(params)))(x)
 
+    @at_full_precision
     def loss_of(self, f: Inexact[Array, "N K"], y: Shaped[Array, "N ..."]) -> Scalar:
         """The loss Σ_i ℓ(f_i, y_i) of given outputs, without decay.
 
@@ -235,6 +238,7 @@ class Problem(eqx.Module):
         """
         return jnp.sum(jax.vmap(self.loss)(f, y))
 
+    @at_full_precision
     def output_gradient(
         self, f: Inexact[Array, "N K"], y: Shaped[Array, "N ..."]
     ) -> Inexact[Array, "N K"]:
@@ -264,6 +268,7 @@ class Problem(eqx.Module):
         offset = self._decay_offset(params)
         return jtu.tree_map(lambda p: decay.strength * p, offset)
 
+    @at_full_precision
     def objective(self, params: Params) -> Scalar:
         """L(θ): the loss on the training set plus the decay's penalty.
 
@@ -279,6 +284,7 @@ class Problem(eqx.Module):
         offset = self._decay_offset(params)
         return data + 0.5 * self.decay.strength * _squared_norm(offset)
 
+    @at_full_precision
     def gradient(self, params: Params) -> Params:
         """∇L(θ).
 

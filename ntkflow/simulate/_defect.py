@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
+from .._precision import at_full_precision
 from .._types import Params
 from ..models import tightened
 from ..problem import Problem
@@ -66,6 +67,7 @@ def residual_defect(
         raise ValueError(f"factor must be above 1, such as 100, got {factor}.")
 
     @eqx.filter_jit
+    @at_full_precision
     def outputs(params: Params) -> Float[Array, "N K"]:
         model = tightened(
             problem.model_of(params), factor, problem.dtype, problem.dtype

@@ -5,6 +5,7 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 
+from .._precision import at_full_precision
 from ..flows import OutputState
 from ..problem import Problem
 from ._solve import Solve
@@ -43,6 +44,7 @@ class DenseOutput:
         """
         self._solves[-1][2].append((end, interpolation))
 
+    @at_full_precision
     def evaluate(self, t: float | int) -> dict[str, OutputState]:
         """The outputs of every flow at one time.
 
@@ -68,5 +70,6 @@ class DenseOutput:
 
 
 @eqx.filter_jit
+@at_full_precision
 def _evaluate(interpolation: Any, t: Any) -> Any:
     return interpolation.evaluate(t)

@@ -2,12 +2,14 @@
 
 import equinox as eqx
 
+from .._precision import at_full_precision
 from ..kernels import Modes, modes_of
 from ..problem import Problem
 
 
 # Found while it is traced, which JAX does once for all problems of the same shapes.
 @eqx.filter_jit
+@at_full_precision
 def _modes(problem: Problem) -> Modes:
     return modes_of(lambda p: problem.outputs(p, problem.x[:1]), problem.params)
 

@@ -14,6 +14,7 @@ import equinox as eqx
 import jax
 import numpy as np
 
+from .._precision import at_full_precision
 from ..flows import Packed
 from ..kernels import plan
 from ..problem import Problem
@@ -121,6 +122,7 @@ class Stand(NamedTuple):
 # Nothing of it is computed when it runs: all is found out while it is traced, which
 # JAX does once for all runs of the same shapes.
 @eqx.filter_jit
+@at_full_precision
 def price(solve: Solve, problem: Problem, constants: dict, y: Packed) -> Prices:
     """Counts operations, so that equal runs are priced equally; nothing is timed.
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
+from .._precision import at_full_precision
 from ..problem import Problem
 from ..solvers import AbstractCountedSolver, Work
 from ._auto import Auto, Log, Seen
@@ -53,6 +54,7 @@ class Segment:
 
 
 @eqx.filter_jit
+@at_full_precision
 def prepare(solve: Solve, problem: Problem) -> dict[str, Any]:
     """The constants of a run: the flows' and the references of cheap events.
 
@@ -69,11 +71,13 @@ def prepare(solve: Solve, problem: Problem) -> dict[str, Any]:
 
 
 @eqx.filter_jit
+@at_full_precision
 def _start(solve: Solve, problem: Problem, constants: Any, end: jax.Array):
     return solve.start(problem, constants, end)
 
 
 @eqx.filter_jit
+@at_full_precision
 def _take_over(
     solve: Solve, problem: Problem, constants: Any, state: SolveState, end: jax.Array
 ):
@@ -81,6 +85,7 @@ def _take_over(
 
 
 @eqx.filter_jit
+@at_full_precision
 def _advance(solve: Solve, problem: Problem, constants: Any, state: Any, span: Span):
     return solve.advance(problem, constants, state, span)
 
@@ -356,6 +361,7 @@ class Integration:
 
 
 @eqx.filter_jit
+@at_full_precision
 def _advance_many(solve: Solve, problem: Problem, stacked: Any, span: Span):
     def one(stacked, window, budget):
         params, static, constants, state = stacked

@@ -12,6 +12,7 @@ import equinox as eqx
 import jax
 import jax.extend.core as jex
 
+from .._precision import at_full_precision
 from ..problem import Problem
 
 _BENDING: Final = frozenset({
@@ -49,6 +50,7 @@ _LOOPS: Final = frozenset({"scan", "while"})
 
 # Read while it is traced, which JAX does once for all problems of the same shapes.
 @eqx.filter_jit
+@at_full_precision
 def has_kinks(problem: Problem) -> bool:
     """Whether the outputs have kinks as functions of the trained parameters.
 

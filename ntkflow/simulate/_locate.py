@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from scipy.optimize import root_scalar
 
+from .._precision import at_full_precision
 from .._types import Params
 from ..flows import Packed
 from ..problem import Problem
@@ -17,6 +18,7 @@ from ._solve import Solve
 
 
 @eqx.filter_jit
+@at_full_precision
 def _value_at(
     solve: Solve,
     problem: Problem,
@@ -44,6 +46,7 @@ def _value_at(
     return event.value(problem, _params(solve, problem, last), reference)
 
 
+@at_full_precision
 def locate(
     solve: Solve,
     problem: Problem,

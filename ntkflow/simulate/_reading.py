@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from .._precision import at_full_precision
 from ..flows import AbstractParameterFlow, Coupled, OutputState, Packed
 from ..kernels import kernel_of, ntk_velocity
 from ..measures import (
@@ -200,6 +201,7 @@ def _outputs_record(problem: Problem, name: str, out: OutputState) -> dict[str, 
 
 
 @eqx.filter_jit
+@at_full_precision
 def compute_reference(reader: Reader, problem: Problem) -> Reference:
     """`Reader.reference`, compiled.
 
@@ -214,6 +216,7 @@ def compute_reference(reader: Reader, problem: Problem) -> Reference:
 
 
 @eqx.filter_jit
+@at_full_precision
 def _read(reader, problem, constants, reference, time, packed, linearized):
     return reader.read(problem, constants, reference, time, packed, linearized)
 

@@ -9,6 +9,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
+from .._precision import at_full_precision
 from .._progress import Progress
 from ..flows import OutputState, Packed
 from ..problem import Problem
@@ -527,6 +528,7 @@ def _lane_constants(integration: Integration, lane: int) -> Any:
 
 
 @eqx.filter_jit
+@at_full_precision
 def _losses(solve: Solve, problem: Problem, y: Packed) -> tuple[Any, Any]:
     flow = solve.coupled.parameter_flows[0]
     params = flow.params(solve.coupled.unpack(y, problem)[flow.name])

@@ -10,6 +10,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import ArrayLike
 
+from .._precision import at_full_precision
 from .._progress import Progress
 from ..flows import AbstractFlow, Coupled
 from ..measures import (
@@ -243,6 +244,7 @@ def _measures_for(
     return default_measures(problem, names) if "gradient" in names else ()
 
 
+@at_full_precision
 def _check_events(
     events: Sequence[AbstractEvent], problem: Problem, flows: Sequence[AbstractFlow]
 ) -> None:

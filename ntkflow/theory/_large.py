@@ -10,6 +10,7 @@ import lineax as lx
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from .._precision import at_full_precision
 from .._types import Scalar
 from ..kernels import solve
 from ._decays import Flow, Shifted
@@ -239,6 +240,7 @@ def _action(name: str, kernel: Product, shape: tuple[int, int], rows: int) -> _A
 
 
 @eqx.filter_jit
+@at_full_precision
 def _krylov(
     kernel: _Action,
     start: Float[Array, "N K"],

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._precision import at_full_precision
 from ._decays import AbstractDecay, Shifted
 from ._filters import apply_filter
 from ._inputs import Given, Layout, as_amount, as_outputs, layout_of
@@ -124,6 +125,7 @@ def _add(
 
 
 @eqx.filter_jit
+@at_full_precision
 def over_times(
     decay: AbstractDecay,
     ridge: Float[Array, ""],

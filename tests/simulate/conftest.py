@@ -1,7 +1,5 @@
 """What the tests of simulations share."""
 
-import inspect
-
 import equinox as eqx
 import pytest
 
@@ -10,7 +8,7 @@ from ntkflow.simulate import _integrate, _reading
 from ..compilation import QUICK
 
 QUICKLY_COMPILED = [
-    (module, name, eqx.filter_jit(inspect.unwrap(function), compiler_options=QUICK))
+    (module, name, eqx.filter_jit(function.__wrapped__, compiler_options=QUICK))
     for module, name, function in (
         (_integrate, "_start", _integrate._start),
         (_integrate, "_take_over", _integrate._take_over),
