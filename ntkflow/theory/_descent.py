@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from .._types import FullKernel
+from ._filters import decompose
 
 
 def descent_decay(
@@ -84,7 +85,10 @@ def descent_gap(
         tests/theory/test_descent.py::test_gap_of_outputs_predicts_descent_of_a_kernel
     """
     shape = f0_train.shape
-    rates, modes = jnp.linalg.eigh(ntk_train.reshape(f0_train.size, f0_train.size))
+    kernel = ntk_train.reshape(f0_train.size, f0_train.size)
+    rates, modes, floor = decompose(0.5 * (kernel + kernel.T))
+    # What rounding makes of a zero would grow as e^{−λt} where it is negative.
+    rates = jnp.where(rates <= floor, jnp.zeros_like(rates), rates)
     parts = jnp.matmul(modes.T, jnp.ravel(f0_train - y_train), precision="highest")
     gaps = descent_gap_of_modes(rates, t) * jnp.expand_dims(parts, 0)
     return jnp.matmul(gaps, modes.T, precision="highest").reshape(len(t), *shape)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._types import Scalar
+from .._types import BoolScalar, Scalar
 
 PAIRS: Final = 2**20
 """Pairs of eigenvalues whose divided differences are found at the same time."""
@@ -75,7 +75,7 @@ def apply_filter(
     Verified by:
         tests/theory/test_filters.py::test_derivative_by_the_kernel_is_that_of_a_block_matrix
     """
-    rates, modes, floor = _decompose(kernel)
+    rates, modes, floor = decompose(kernel)
     return _through(modes, filters.values(rates, floor), _times(modes.T, vectors))
 
 
@@ -83,7 +83,7 @@ def apply_filter(
 def _(primals: Any, tangents: Any) -> tuple[Array, Array]:
     filters, kernel, vectors = primals
     d_filters, d_kernel, d_vectors = tangents
-    rates, modes, floor = _decompose(kernel)
+    rates, modes, floor = decompose(kernel)
     values, parts = filters.values(rates, floor), _times(modes.T, vectors)
     out = _through(modes, values, parts)
     change = jnp.zeros_like(out)
@@ -101,11 +101,21 @@ def _(primals: Any, tangents: Any) -> tuple[Array, Array]:
     return out, change
 
 
-def _decompose(
+def decompose(
     kernel: Float[Array, "n n"],
 ) -> tuple[Float[Array, " n"], Float[Array, "n n"], Scalar]:
-    """Eigenvalues, eigenvectors, and up to where the former are round-off."""
-    rates, modes = jnp.linalg.eigh(kernel, symmetrize_input=False)
+    """Eigenvalues, eigenvectors, and up to where the former are round-off.
+
+    That is 4√n·eps of the largest, what a decomposition makes of zeros; or twice the
+    most negative one, if that shows the kernel's own entries to be rounded by more.
+
+    Args:
+        kernel: Θ, symmetric and positive semidefinite to rounding.
+
+    Returns:
+        All three; of the eigenvalues none is negative.
+    """
+    rates, modes, floor = _decompose(kernel)
     top, eps = jnp.max(jnp.abs(rates)), float(jnp.finfo(rates.dtype).eps)
     rates = eqx.error_if(
         rates,
@@ -113,8 +123,39 @@ def _decompose(
         "The kernel has a negative eigenvalue, beyond rounding: kernels are positive "
         "semidefinite. Check how it was made, or make it in float64.",
     )
-    floor = 4 * math.sqrt(len(rates)) * eps * top
     return jnp.maximum(rates, jnp.zeros_like(rates)), modes, floor
+
+
+def below_rounding(
+    kernel: Float[Array, "n n"], vectors: Float[Array, "n m"], shift: Scalar
+) -> tuple[BoolScalar, Scalar]:
+    """Whether vectors have a part in modes of which rounding leaves no eigenvalue.
+
+    Compiled with `apply_filter`, one decomposition serves both.
+
+    Args:
+        kernel: Θ.
+        vectors: v, as columns.
+        shift: What is added to the eigenvalues, such as a ridge.
+
+    Returns:
+        Whether they have, and the eigenvalue up to which there is none.
+    """
+    rates, modes, floor = _decompose(jax.lax.stop_gradient(kernel))
+    vectors = jax.lax.stop_gradient(vectors)
+    parts = jnp.max(jnp.abs(_times(modes.T, vectors)), axis=1)
+    size = jnp.max(jnp.linalg.norm(vectors, axis=0))
+    rounding = 4 * math.sqrt(len(rates)) * float(jnp.finfo(rates.dtype).eps) * size
+    return jnp.any((rates + shift <= floor) & (parts > rounding)), floor
+
+
+def _decompose(
+    kernel: Float[Array, "n n"],
+) -> tuple[Float[Array, " n"], Float[Array, "n n"], Scalar]:
+    rates, modes = jnp.linalg.eigh(kernel, symmetrize_input=False)
+    top, eps = jnp.max(jnp.abs(rates)), float(jnp.finfo(rates.dtype).eps)
+    floor = 4 * math.sqrt(len(rates)) * eps * top
+    return rates, modes, jnp.maximum(floor, -2 * rates[0])
 
 
 def _all_slopes(

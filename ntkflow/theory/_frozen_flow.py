@@ -23,8 +23,14 @@ def frozen_flow(
         f(x, t) = f₀(x) − Θ(x, X) tφ₁(−Ht)(f₀(X) − y),
 
     of which no inverse is taken: a singular kernel is as good as any. What has no
-    eigenvalue is not learned. At t = ∞ eigenvalues of H up to 4√n·eps times the largest
-    one of Θ are taken for zero, with n the size of the matrix.
+    eigenvalue is not learned.
+
+    Eigenvalues of H up to a floor are rounding: 4√n·eps times the largest one of Θ,
+    with n the size of the matrix, or twice the most negative one if that is more. What
+    such modes learn and move is multiplied by exp(−(floor·t)²), at every t: they count
+    while none so slow could be learned, and at late times as little as at t = ∞. A
+    prediction that depends on it, floor·t > 0.1, warns; float32 reaches that at
+    λ_max·t ≈ 2·10⁵/√n, where float64 does at 10¹⁴/√n.
 
     A problem with a time scale c, θ̇ = −c∇L, is at time t where this is at c·t. All
     arguments are differentiated through, also at kernels with equal eigenvalues.
@@ -46,7 +52,8 @@ def frozen_flow(
     Source: Jacot, Gabriel & Hongler (2018), section 5; Lee et al. (2019), eqs. 10-11.
 
     Verified by:
-        tests/theory/test_frozen_flow.py::test_outputs_are_those_of_the_linear_model
+        tests/theory/test_frozen_flow.py::test_outputs_are_those_of_the_linear_model,
+        tests/theory/test_rounding.py::test_rounding_off_the_sample_does_not_grow_with_time
     """
     task = read_task(ntk_train, f0_train, y_train, ntk_test_train, f0_test)
     return predict(task, Flow(as_times(t, task.kernel.dtype)), ridge)

@@ -22,7 +22,9 @@ def frozen_momentum(
 
     θ̈ + γθ̇ = −∇L from rest, with the loss of `frozen_flow`: each mode is an oscillator
     r̈ + γṙ + λr = 0, underdamped where λ > γ²/4. At t = ∞ the outputs are those of
-    `frozen_flow`. For θ̈ + γθ̇ = −c∇L give c times the kernels.
+    `frozen_flow`. For θ̈ + γθ̇ = −c∇L give c times the kernels. Modes below rounding
+    are treated as there, with what a mode without an eigenvalue is moved for t: t/γ at
+    late times, t²/2 without damping.
 
     Args:
         ntk_train: Θ(X, X), [N, N] or [N, K, N, K].
@@ -67,7 +69,8 @@ def frozen_descent(
     """Outputs after k updates of gradient descent with a constant kernel.
 
     θ ← θ − η∇L with the loss of `frozen_flow`: each mode is multiplied by 1 − ηλ.
-    Beyond `max_learning_rate` it grows. With a time scale c give cη for η.
+    Beyond `max_learning_rate` it grows. With a time scale c give cη for η. Modes below
+    rounding are treated as in `frozen_flow` at t = ηk.
 
     Args:
         ntk_train: Θ(X, X), [N, N] or [N, K, N, K].

@@ -14,9 +14,9 @@ from .._precision import at_full_precision
 from .._types import Scalar
 from ..kernels import solve
 from ._decays import Flow, Shifted
-from ._filters import apply_filter
+from ._filters import apply_filter, below_rounding
 from ._inputs import Given, as_amount, as_outputs, as_times, refuse
-from ._predict import Predictions
+from ._predict import Predictions, warn_of_rounding
 
 Product = Given | lx.AbstractLinearOperator
 """A kernel of either layout, or a lineax operator on outputs [N, K]."""
@@ -144,7 +144,10 @@ def frozen_flow_by_products(
         "`t` must be finite here; at t = ∞ use kernel_ridge_by_products.",
     )
     steps = min(steps, task.y.size)
-    moved, left, bound = _krylov(task.kernel, task.f0 - task.y, times, amount, steps)
+    moved, left, bound, unsure = _krylov(
+        task.kernel, task.f0 - task.y, times, amount, steps
+    )
+    warn_of_rounding(unsure, stacklevel=3)
     left = refuse(
         left,
         jnp.any(bound > rtol),
@@ -247,8 +250,8 @@ def _krylov(
     times: Float[Array, "*T"],
     ridge: Scalar,
     steps: int,
-) -> tuple[Float[Array, "*T N K"], Float[Array, "*T N K"], Float[Array, "*T"]]:
-    """A(Θ)v, (1 − ΘA(Θ))v, and a bound on the error of the latter over |v|."""
+) -> tuple[Float[Array, "*T N K"], Float[Array, "*T N K"], Float[Array, "*T"], Scalar]:
+    """A(Θ)v, (1 − ΘA(Θ))v, a bound on the latter's error over |v|, as `over_times`."""
     flat = jnp.ravel(start)
     length = jnp.linalg.norm(flat)
     nonzero = length > 0
@@ -262,13 +265,17 @@ def _krylov(
     basis, small, last = _lanczos(apply, unit, steps)
     first = jnp.eye(steps, 1, dtype=flat.dtype)
 
+    cut, floor = below_rounding(small, first, ridge)
+    unsure = jnp.where(cut, floor * jnp.max(times), jnp.zeros_like(floor))
+
     def at(t: Scalar) -> tuple[Array, Array, Array]:
         found = apply_filter(Shifted(Flow(t), ridge), small, first)[:, :, 0]
         parts = length * jnp.matmul(found, basis, precision="highest")
         bound = 2 * last * jnp.abs(found[0, -1])
         return parts[0].reshape(start.shape), parts[1].reshape(start.shape), bound
 
-    return jax.vmap(at)(times) if times.ndim else at(times)
+    found = jax.vmap(at)(times) if times.ndim else at(times)
+    return *found, jax.lax.stop_gradient(unsure)
 
 
 def _lanczos(

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from ._decays import Ended, Flow
 from ._inputs import Given, Layout, as_amount, as_outputs, as_times, layout_of
-from ._predict import Predictions, over_times
+from ._predict import Predictions, over_times, warn_of_rounding
 
 
 class Gaussian(NamedTuple):
@@ -43,7 +43,8 @@ def ensemble(
         mean = W y,    covariance = 𝒦(x, x') − W𝒦(X, x') − 𝒦(x, X)Wᵀ + W𝒦W'ᵀ.
 
     At t = ∞ it is what ensembles of trained networks end as, sometimes called the NTK's
-    posterior, though it is that of no prior; for the latter see `nngp_posterior`.
+    posterior, though it is that of no prior; for the latter see `nngp_posterior`. Modes
+    below rounding are treated as in `frozen_flow`.
 
     Args:
         nngp_train: 𝒦(X, X), [N, N] or [N, K, N, K].
@@ -85,7 +86,8 @@ def ensemble(
     decay = Flow(as_times(t, ntk.dtype))
     amount = as_amount("ridge", ridge, ntk.dtype)
     unit = jnp.eye(layout.rows, dtype=ntk.dtype)
-    moved, left = over_times(decay, amount, ntk, unit)
+    moved, left, unsure = over_times(decay, amount, ntk, unit)
+    warn_of_rounding(unsure, stacklevel=3)
     columns = layout.columns(y)
     # The residual −y at the mean start is what is left of itself.
     mean = layout.restore(_minus(columns, _dot(left, columns)))
@@ -137,7 +139,7 @@ def nngp_posterior(
     y = as_outputs("y_train", y_train, (layout.examples, layout.outputs), given)
     amount = as_amount("noise", noise, given)
     unit = jnp.eye(layout.rows, dtype=given)
-    moved, left = over_times(Ended(), amount, prior.train, unit)
+    moved, left, _ = over_times(Ended(), amount, prior.train, unit)
     columns = layout.columns(y)
     mean = layout.restore(_minus(columns, _dot(left, columns)))
     train = _gaussian(layout, mean, _dot(left, prior.train))

@@ -1,6 +1,7 @@
 """Predictions of a frozen kernel: one decay of the residual, on and off the sample."""
 
-from typing import Any, NamedTuple
+import warnings
+from typing import Any, Final, NamedTuple
 
 import equinox as eqx
 import jax
@@ -8,9 +9,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._precision import at_full_precision
-from ._decays import AbstractDecay, Shifted
-from ._filters import apply_filter
+from .._types import Scalar
+from ._decays import AbstractDecay, Shifted, reach
+from ._filters import apply_filter, below_rounding
 from ._inputs import Given, Layout, as_amount, as_outputs, layout_of
+
+UNSURE: Final = 0.1
+"""How much of a mode below rounding may be learned before the prediction warns."""
 
 
 class Predictions(NamedTuple):
@@ -110,7 +115,8 @@ def predict(
     """
     amount = as_amount("ridge", ridge, task.kernel.dtype)
     start = task.layout.columns(task.f0 - task.y)
-    moved, left = over_times(decay, amount, task.kernel, start)
+    moved, left, unsure = over_times(decay, amount, task.kernel, start)
+    warn_of_rounding(unsure, stacklevel=4)
     train = _add(task.y, task.layout.restore(left))
     if task.cross is None or task.f0_test is None:
         return Predictions(train, None)
@@ -124,6 +130,29 @@ def _add(
     return jnp.broadcast_to(outputs, change.shape) + change
 
 
+def warn_of_rounding(unsure: Scalar, *, stacklevel: int) -> None:
+    """Warns where it depends on eigenvalues below rounding what is predicted.
+
+    Silent where values are not known yet, as under `jax.jit`.
+
+    Args:
+        unsure: How much of the largest of them would be learned, from `over_times`.
+        stacklevel: Where the warning is placed, as for `warnings.warn`.
+    """
+    try:
+        certain = bool(unsure <= UNSURE)
+    except jax.errors.TracerBoolConversionError:
+        return
+    if not certain:
+        warnings.warn(
+            f"Eigenvalues of the kernel are below its rounding in {unsure.dtype}, and "
+            f"modes just below could be learned by then (eigenvalue · time up to "
+            f"{float(unsure):.2g}): from there on they count as not learned, as at "
+            "t = ∞. Make the kernel in float64, add a ridge, or stop earlier.",
+            stacklevel=stacklevel,
+        )
+
+
 @eqx.filter_jit
 @at_full_precision
 def over_times(
@@ -131,7 +160,7 @@ def over_times(
     ridge: Float[Array, ""],
     kernel: Float[Array, "n n"],
     vectors: Float[Array, "n m"],
-) -> tuple[Float[Array, "*T n m"], Float[Array, "*T n m"]]:
+) -> tuple[Float[Array, "*T n m"], Float[Array, "*T n m"], Scalar]:
     """A(Θ)v and (1 − ΘA(Θ))v at one time or several, with one eigendecomposition.
 
     Args:
@@ -141,14 +170,20 @@ def over_times(
         vectors: v.
 
     Returns:
-        Both.
+        Both; and A(0) times the eigenvalue up to which modes of v are below rounding,
+        the largest over times before t = ∞, zero if v has no part in such modes.
     """
 
-    def at(decay: AbstractDecay) -> Float[Array, "c n m"]:
-        return apply_filter(Shifted(decay, ridge), kernel, vectors)
+    def at(decay: AbstractDecay) -> tuple[Float[Array, "c n m"], Scalar]:
+        found = apply_filter(Shifted(decay, ridge), kernel, vectors)
+        return found, reach(decay, floor)
 
+    cut, floor = below_rounding(kernel, vectors, ridge)
     # Leaves with an axis are times.
     axes = jax.tree.map(lambda leaf: 0 if leaf.ndim else None, decay)
     several = any(axis == 0 for axis in jax.tree.leaves(axes))
-    found = jax.vmap(at, in_axes=(axes,), out_axes=1)(decay) if several else at(decay)
-    return found[0], found[1]
+    if several:
+        at = jax.vmap(at, in_axes=(axes,), out_axes=(1, 0))
+    found, moved = at(decay)
+    unsure = jnp.where(cut, floor * jnp.max(moved), jnp.zeros_like(floor))
+    return found[0], found[1], jax.lax.stop_gradient(unsure)

@@ -70,7 +70,7 @@ def test_error_of_the_flow_is_bounded_and_refused():
     expected = frozen_flow(KERNEL, F0, Y, TIMES).train - Y[None]
     kernel, seen = _Action(jnp.asarray(KERNEL)), []
     for steps in (3, 12):
-        _, left, bound = _krylov(kernel, start, times, jnp.asarray(0.0), steps)
+        _, left, bound, _ = _krylov(kernel, start, times, jnp.asarray(0.0), steps)
         error = np.linalg.norm(left - expected, axis=(1, 2)) / LENGTH
         assert (error <= bound + roundoff(N)).all()
         seen.append(error[1:] / bound[1:])
