@@ -61,7 +61,7 @@ def _say_end(dataset: xr.Dataset) -> list[str]:
         return [f"The run had not ended when this was written. {reached}"]
     at = number(float(attrs["t_reached"]))
     return [
-        f"Integration failed: {reason.message}",
+        f"Integration failed: {attrs.get('failure', reason.message)}",
         f"It reached t = {at}; everything here is about what was computed before that. "
         f"{reached}",
     ]

@@ -33,6 +33,7 @@ _TALLY = (
     "work",
     "growth",
     "growth_at",
+    "reached",
 )
 
 
@@ -253,7 +254,7 @@ class Checkpoint:
             [self.read_records(i, lane, level) for i, level in enumerate(levels)]
             for lane in range(lanes)
         ]
-        reason, stats, kept = Reason.RUNNING, {}, 0
+        reasons, stats, kept = [], {}, 0
         for solve in range(solves):
             name = _state_name(solve, levels[solve])
             reason = Reason.RUNNING
@@ -267,9 +268,10 @@ class Checkpoint:
             if reason is Reason.RUNNING:
                 # Save times of the segment under way that are read already.
                 kept = max(kept, min(len(lane[solve]) for lane in records))
+            reasons.append(reason)
         return (
             assemble(description, arrays["ts"][:kept], arrays["once"], records),
-            reason,
+            worst(np.array(reasons)),
             stats,
             stack_params(records, kept, ensemble=description["lanes"] is not None),
         )

@@ -20,6 +20,7 @@ from .._precision import at_full_precision
 from ..problem import Problem
 from ..solvers import AbstractCountedSolver, Work
 from ._auto import Auto, Log, Seen
+from ._compiling import CompileClock
 from ._forecast import Prices, price
 from ._lanes import Lanes, take
 from ._reason import Reason
@@ -101,6 +102,7 @@ class Integration:
         auto: How it takes one; None to stay with `solve`.
         segment_steps: Steps a segment may attempt.
         max_steps: Steps the whole run may attempt.
+        compiling: Measures what compiling takes.
         constants: From `prepare`, of the same flows; computed here if None.
     """
 
@@ -114,6 +116,7 @@ class Integration:
         auto: Auto | None,
         segment_steps: int,
         max_steps: int,
+        compiling: CompileClock,
         constants: Any = None,
     ):
         self.solve = solve
@@ -122,6 +125,7 @@ class Integration:
         self.segment_steps = segment_steps
         self.max_steps = max_steps
         self._choices, self._auto = choices, auto
+        self._compiling = compiling
         self._prices: Prices | None = None
         self._ts = ts.astype(lanes.problem.dtype)
         self._end = self._ts[-1]
@@ -226,7 +230,7 @@ class Integration:
         """
         tally = self.tally
         while tally.running.any():
-            began = clock.perf_counter()
+            began, compiled = clock.perf_counter(), self._compiling.seconds
             span, ran = self._span()
             out = self._advance(span)
             n_saved, code, steps, rejected, event, times = (
@@ -240,7 +244,9 @@ class Integration:
                     out.state.t,
                 )
             )
-            tally.seconds += clock.perf_counter() - began
+            compiled = self._compiling.seconds - compiled
+            tally.seconds += max(clock.perf_counter() - began - compiled, 0.0)
+            tally.reached = np.where(ran, times, tally.reached)
             first = tally.saved.copy()
             new = np.where(ran, np.minimum(n_saved, len(self._ts) - first), 0)
             tally.saved = first + new

@@ -75,7 +75,8 @@ def complete_flows(
         measures: The measures.
 
     Returns:
-        All flows; the caller's order, added ones first.
+        All flows; the caller's in their order, then the added ones, so that measures
+        read the first flow of the parameters that the caller named.
 
     Raises:
         ValueError: If something is no flow, or a measure cannot be served.
@@ -90,7 +91,7 @@ def complete_flows(
         raise ValueError("flows is empty: name at least one, e.g. nf.flows.Gradient().")
     names = [flow.name for flow in flows]
     if "gradient" not in names and any(flow.along == "gradient" for flow in flows):
-        flows.insert(0, Gradient())
+        flows.append(Gradient())
     needs = {name for measure in measures for name in measure.needs}
     watched = Coupled(tuple(flows)).parameter_flows
     if measures and not watched:

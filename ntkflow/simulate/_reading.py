@@ -29,6 +29,14 @@ Record = dict[str, np.ndarray]
 """Arrays of one save time, named `variable/flow` or `measure/variable`."""
 
 
+LOSS_FACTOR = 1e6
+"""Growth of the training loss from which a flow has diverged.
+
+Descent beyond its limit of stability can come back: the loss of a wide network rises up
+to about its width before the kernel gives way (Lewkowycz et al. 2020).
+"""
+
+
 class Reference(NamedTuple):
     """What readings compare with: everything taken at t = 0.
 
@@ -36,12 +44,14 @@ class Reference(NamedTuple):
         kernel: Θ₀, or None.
         prepared: What each measure prepared.
         events: What each costly event compares with.
+        loss: The size that the training loss has at the start.
         once: Arrays of variables that are read at t = 0 alone.
     """
 
     kernel: Array | None
     prepared: list[Any]
     events: list[Any]
+    loss: Array
     once: dict[str, Array]
 
 
@@ -79,7 +89,8 @@ class Reader(eqx.Module):
             The reference.
         """
         if not self.measures:
-            return Reference(None, [], self._event_references(problem), {})
+            loss = _loss_size(problem, problem.outputs(problem.params, problem.x))
+            return Reference(None, [], self._event_references(problem), loss, {})
         state = self.coupled.init(problem)
         f0 = problem.outputs(problem.params, problem.x)
         x_test = problem.x_test
@@ -95,7 +106,13 @@ class Reader(eqx.Module):
             if not all(variable.over_time for variable in variables.values()):
                 values = measure(first, fixed)
                 once |= {n: values[n] for n in variables if not variables[n].over_time}
-        return Reference(first.kernel, prepared, self._event_references(problem), once)
+        return Reference(
+            first.kernel,
+            prepared,
+            self._event_references(problem),
+            _loss_size(problem, f0),
+            once,
+        )
 
     def _event_references(self, problem: Problem) -> list[Any]:
         return [event.reference(problem) for event in self.events]
@@ -184,6 +201,32 @@ class Reader(eqx.Module):
         ):
             record[f"event/{i}"] = event.value(problem, now.params, fixed)
         return record
+
+
+def _loss_size(problem: Problem, f0: Array) -> Array:
+    # A start that is nearly perfect has hardly a loss of its own to grow from.
+    start = jnp.abs(problem.loss_of(f0, problem.y))
+    none = jnp.abs(problem.loss_of(jnp.zeros_like(f0), problem.y))
+    return jnp.where(jnp.isfinite(none) & (none > start), none, start)
+
+
+def has_diverged(record: Record, reference: Reference) -> bool:
+    """Whether the loss of a flow has left all that training can come back from.
+
+    Args:
+        record: What was read at a save time.
+        reference: What is compared with.
+
+    Returns:
+        Whether a training loss is infinite, NaN, or above `LOSS_FACTOR` times its size
+        at the start; never where the loss was not finite then.
+    """
+    size = float(reference.loss)
+    if not np.isfinite(size):
+        return False
+    bound = LOSS_FACTOR * size if size > 0 else np.inf
+    losses = [v for name, v in record.items() if name.startswith("loss_train/")]
+    return not all(np.isfinite(loss) and loss <= bound for loss in losses)
 
 
 def _outputs_record(problem: Problem, name: str, out: OutputState) -> dict[str, Array]:

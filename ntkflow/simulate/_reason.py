@@ -4,6 +4,14 @@ import enum
 from collections.abc import Iterable
 
 
+class Stepping(enum.Enum):
+    """What chooses the steps of a solve, and so what can be changed about them."""
+
+    ADAPTIVE = enum.auto()
+    FIXED = enum.auto()
+    UPDATES = enum.auto()
+
+
 class Reason(enum.IntEnum):
     """Why integration ended; `run.reason`.
 
@@ -31,7 +39,18 @@ class Reason(enum.IntEnum):
     @property
     def message(self) -> str:
         """What happened, and what to do about it."""
-        return _MESSAGES[self]
+        return self.explain(Stepping.ADAPTIVE)
+
+    def explain(self, stepping: Stepping) -> str:
+        """What happened, and what to do about it where steps are chosen so.
+
+        Args:
+            stepping: What chooses the steps.
+
+        Returns:
+            Sentences.
+        """
+        return _MESSAGES[self] + _REMEDIES.get((self, stepping), "")
 
 
 def worst_reason(reasons: Iterable[Reason]) -> Reason:
@@ -52,12 +71,11 @@ _MESSAGES = {
     Reason.EVENT: "A stop event occurred.",
     Reason.MAX_STEPS: (
         "The solver took max_steps steps before the last save time. Raise max_steps, "
-        "loosen rtol and atol, or save up to an earlier time: explicit solvers need "
-        "about λ_max·t/3.5 steps, where λ_max is the kernel's largest eigenvalue."
+        "or save up to an earlier time."
     ),
     Reason.DIVERGED: (
-        "The state became infinite or NaN: the flow blew up, or a fixed step is beyond "
-        "the stability limit 2/λ_max. Lower dt0, or use an adaptive controller."
+        "The flow diverged: its loss grew a million-fold, or its state became infinite "
+        "or NaN."
     ),
     Reason.STEP_UNDERFLOW: (
         "The step fell below the resolution of time: the flow blows up in finite time, "
@@ -85,3 +103,26 @@ _MESSAGES = {
         "allows a tighter one."
     ),
 }
+
+_REMEDIES = {
+    (Reason.MAX_STEPS, Stepping.ADAPTIVE): (
+        " Or loosen rtol and atol: explicit solvers need about λ_max·t/3.5 steps, "
+        "where λ_max is the kernel's largest eigenvalue."
+    ),
+    (Reason.MAX_STEPS, Stepping.FIXED): " Or raise dt0, the length of a step.",
+    (Reason.MAX_STEPS, Stepping.UPDATES): " Each update of descent is one step.",
+    (Reason.DIVERGED, Stepping.ADAPTIVE): (
+        " Tighten rtol and atol, or look for a loss that is not bounded below; "
+        "nf.solvers.Descent needs a lower learning_rate, a fixed step a lower dt0."
+    ),
+    (Reason.DIVERGED, Stepping.FIXED): (
+        " A fixed step may be beyond the limit of stability, 2/(cλ_max) for Euler's "
+        "method: lower dt0, or use an adaptive controller."
+    ),
+    (Reason.DIVERGED, Stepping.UPDATES): (
+        " Lower learning_rate: where the kernel is constant descent is stable below "
+        "2/(cλ_max), with momentum β below 2(1 + β)/(cλ_max); a network whose kernel "
+        "gives way comes back from rates somewhat above."
+    ),
+}
+"""What to do, where it depends on what chooses the steps."""

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ..flows import AbstractFlow
 from ..measures import AbstractMeasure
 from ..problem import Problem, SquaredError
 from ..storage import fingerprint, printed
@@ -24,6 +25,7 @@ class Request:
         problem: The problem.
         lanes: The model or models.
         times: Save times.
+        flows: All flows, in the order in which results list them.
         planned: The solves, the measured one last.
         measures: The measures.
         costly: Costly stop conditions.
@@ -38,6 +40,7 @@ class Request:
     problem: Problem
     lanes: Lanes
     times: np.ndarray
+    flows: tuple[AbstractFlow, ...]
     planned: list[PlannedSolve]
     measures: tuple[AbstractMeasure, ...]
     costly: tuple[AbstractEvent, ...]

@@ -11,7 +11,7 @@ import numpy as np
 
 from .._precision import at_full_precision
 from .._progress import Progress
-from ..flows import OutputState, Packed
+from ..flows import OutputState, Packed, Quadrature
 from ..problem import Problem
 from ..storage import printed
 from ._accuracy import (
@@ -29,6 +29,7 @@ from ._accuracy import (
     share_of,
 )
 from ._checkpoint import FIRST_LEVEL, Checkpoint, stack_params, worst
+from ._compiling import CompileClock
 from ._dataset import assemble, describe
 from ._dense import DenseOutput
 from ._events import AbstractEvent
@@ -37,14 +38,21 @@ from ._lanes import take
 from ._locate import locate
 from ._pace import Pace
 from ._plan import PlannedSolve
-from ._reading import Reader, Record, Reference, compute_reference, read_record
+from ._reading import (
+    Reader,
+    Record,
+    Reference,
+    compute_reference,
+    has_diverged,
+    read_record,
+)
 from ._reason import Reason, worst_reason
 from ._request import Request
 from ._solve import Solve, size_of_targets
 from ._tally import Tally
 from ._tracked import Tracked
 from ._trajectory import Trajectory, final_attrs
-from ._work import work, work_of_errors
+from ._work import failure, work, work_of_errors
 
 _CHECKPOINT_SECONDS = 1.0
 """A checkpoint costs milliseconds; more often than this it would show."""
@@ -96,6 +104,7 @@ class Run:
         request: The request.
         checkpoint: The checkpoint directory, or None.
         line: Where progress is reported.
+        compiling: Measures what compiling takes.
         resume: Whether to go on with what the directory holds.
     """
 
@@ -104,28 +113,29 @@ class Run:
         request: Request,
         checkpoint: str | Path | None,
         line: Progress,
+        compiling: CompileClock,
         *,
         resume: bool,
     ):
         self._request = request
         self._line = line
+        self._compiling = compiling
         self._lanes = 1 if request.lanes.number is None else request.lanes.number
         self._stop = _Stop()
         self._tallies: dict[int, tuple[PlannedSolve, Tally]] = {}
         self._companions: dict[tuple[int, int], tuple[PlannedSolve, Tally]] = {}
         self._levels: dict[int, int] = {}
         self._reads = 0
-        self._t_reached = 0.0
         self._kept = len(request.times)
         self._began = self._written = clock.perf_counter()
-        self._seconds_before = 0.0
+        self._seconds_before = self._compiling_before = 0.0
         self._line.update(_COMPILING)
         self._dense = DenseOutput(request.problem) if request.dense else None
         scale = float(size_of_targets(request.problem))
         self._tolerances = Tolerances(request.rtol, request.atol, scale)
         self._solves = [self._open(planned) for planned in request.planned]
         once = self._once()
-        names = [n for p in request.planned for n in _with_outputs(p)]
+        names = [f.name for f in request.flows if not isinstance(f, Quadrature)]
         self._description = describe(
             request.problem, names, request.measures, request.settings(),
             request.lanes.number,
@@ -247,6 +257,7 @@ class Run:
             auto=request.auto(planned, factor_at(level)),
             segment_steps=request.segment_steps,
             max_steps=request.max_steps,
+            compiling=self._compiling,
             constants=constants,
         )
         problems = [member.problem for member in self._solves[index][1]]
@@ -267,7 +278,6 @@ class Run:
             self._dense.add_solve(planned.solve, integration.constants)
         previous = (0.0, integration.state.y)
         previous = self._restore(index, run, lanes, previous)
-        self._t_reached = float(np.min(np.asarray(integration.state.t)))
         tally = integration.tally
         self._levels[index] = run.level
         self._tallies[index] = planned, tally
@@ -280,8 +290,8 @@ class Run:
         pace = Pace(float(request.times[-1]), readings, done)
         compiled = True
         for segment in run.segments:
-            self._t_reached = float(segment.times.min())
-            pace.advance(self._t_reached, tally.seconds, compiled=compiled)
+            t = float(segment.times.min())
+            pace.advance(t, tally.seconds, compiled=compiled)
             compiled = segment.next_solver is not None
             if companion is not None:
                 companion.reach(int(tally.saved.max()))
@@ -290,7 +300,7 @@ class Run:
                     return level
             previous = self._read(index, run, companion, segment, previous, pace)
             if self._dense is not None:
-                self._dense.add_segment(self._t_reached, segment.interpolation)
+                self._dense.add_segment(t, segment.interpolation)
             self._report(planned, integration, pace)
             if segment.next_solver is not None:
                 self._line.update(f"{segment.next_solver} takes over, {_COMPILING}")
@@ -345,6 +355,7 @@ class Run:
             return previous
         self._reads = restored.stats["kernel_builds"]
         self._seconds_before = restored.stats["seconds_total"]
+        self._compiling_before = restored.stats["seconds_compiling"]
         stopped = restored.stats
         self._stop = _Stop(stopped["stopped_by"], stopped["stopped_at"])
         for i, lane in enumerate(lanes):
@@ -402,6 +413,9 @@ class Run:
                     record |= self._errors(index, record, companion, i, at)
                 self._note_excess(index, lane, record, at)
                 self._reads += bool(reader.needs & {"kernel", "velocity"})
+                if has_diverged(record, lane.reference):
+                    integration.tally.end(i, Reason.DIVERGED, float(times[at]), at)
+                    break
                 for e, event in enumerate(self._request.costly):
                     if reader.events and record[f"event/{e}"] <= 0:
                         stop = locate(
@@ -433,8 +447,8 @@ class Run:
         return previous
 
     def _end(self, tally: Tally, event: AbstractEvent, stop: float, saved: int) -> None:
-        tally.code[:] = Reason.EVENT
-        tally.saved[:] = saved
+        for lane in range(self._lanes):
+            tally.end(lane, Reason.EVENT, stop, saved)
         self._kept = saved
         self._stop = _Stop(printed(event), stop)
 
@@ -496,8 +510,10 @@ class Run:
             "error_over_tolerance": worst.excess,
             "error_over_tolerance_at": worst.excess_at,
             "rtol_used": self._rtol_at(max(self._levels.values(), default=FIRST_LEVEL)),
+            "seconds_compiling": self._compiling_before + self._compiling.seconds,
             "seconds_total": self._seconds_before + clock.perf_counter() - self._began,
-            "t_reached": self._t_reached,
+            "t_reached": min(float(t.reached.min()) for _, t in self._tallies.values()),
+            "failure": failure(list(self._tallies.values())),
             "stopped_by": self._stop.by,
             "stopped_at": self._stop.at,
         }
@@ -515,10 +531,6 @@ class Run:
             loss = f" · loss {float(100 * now / first):.3g} % of its start"
         line = pace.line(integration.tally, loss, len(self._request.times))
         self._line.update(line)
-
-
-def _with_outputs(planned: PlannedSolve) -> list[str]:
-    return [name for name in planned.solve.coupled.names if name != "quadrature"]
 
 
 def _lane_constants(integration: Integration, lane: int) -> Any:

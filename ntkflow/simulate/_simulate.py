@@ -21,6 +21,7 @@ from ..measures import (
 )
 from ..problem import Problem
 from ._accuracy import accuracy_warning
+from ._compiling import CompileClock
 from ._derivatives import check_derivatives
 from ._events import AbstractEvent
 from ._growth import growth_warning
@@ -112,8 +113,9 @@ def simulate(
         ts: Save times, increasing, from t ≥ 0; integration starts at t = 0. Units: step
             size of gradient descent times number of steps.
         flows: The flows; by default the network, the residual equation with the
-            evolving and with the frozen kernel, and the linearized model.
-        measures: What to read off the first parameter flow; by default
+            evolving and with the frozen kernel, and the linearized model. What they
+            run along is added behind them.
+        measures: What to read off the first parameter flow of `flows`; by default
             `nf.measures.default_measures`.
         solver: `"auto"`, a diffrax solver, or a mapping from flow names to these;
             `nf.flows.Descent` makes its own updates in any case.
@@ -122,7 +124,7 @@ def simulate(
         dt0: The first step; the only one with `diffrax.ConstantStepSize()`.
         rtol: Relative tolerance of a step.
         atol: Absolute tolerance of a step.
-        events: Stop conditions on the first parameter flow. Save times after a stop are
+        events: Stop conditions on the same flow. Save times after a stop are
             absent.
         checkpoint: A directory to keep the run in while it goes on.
         segment_steps: Steps between two reports, and two checkpoints. Results do not
@@ -156,9 +158,7 @@ def simulate(
     rtol, atol, dt0 = float(rtol), float(atol), None if dt0 is None else float(dt0)
     check_tolerances(rtol, atol, problem.dtype)
     times = check_times(ts, problem.dtype)
-    for name, value in (("segment_steps", segment_steps), ("max_steps", max_steps)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}.")
+    _check_counts(segment_steps=segment_steps, max_steps=max_steps)
     if resume and checkpoint is None:
         raise ValueError("resume=True needs checkpoint=, the directory to resume from.")
     lanes = _lanes(problem, ensemble, events, dense=dense)
@@ -187,6 +187,7 @@ def simulate(
         problem=problem,
         lanes=lanes,
         times=times,
+        flows=tuple(all_flows),
         planned=planned,
         measures=tuple(measures),
         costly=tuple(costly),
@@ -197,14 +198,15 @@ def simulate(
         dense=dense,
         global_error=global_error,
     )
-    with Progress(enabled=progress) as line:
+    with Progress(enabled=progress) as line, CompileClock() as compiling:
         line.say(announcement)
         if costly:
             line.say(
                 f"{type(costly[0]).__name__} is costly: it is read at the save times, "
                 "then located with about ten more readings."
             )
-        trajectory = Run(request, checkpoint, line, resume=resume).finish()
+        run = Run(request, checkpoint, line, compiling, resume=resume)
+        trajectory = run.finish()
     said = _warning(trajectory, rtol, estimated=global_error)
     if said and not trajectory.reason.failed:
         line.warn(said)
@@ -226,22 +228,28 @@ def _warning(trajectory: Trajectory, rtol: float, *, estimated: bool) -> str:
     return accuracy_warning(over, at, grown)
 
 
+def _check_counts(**counts: int) -> None:
+    for name, value in counts.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}.")
+
+
 def _what_failed(
     trajectory: Trajectory, end: float, checkpoint: str | Path | None
 ) -> str:
     kept = "" if checkpoint is None else f" Everything before is in {checkpoint}."
-    last = trajectory.dataset.attrs["t_reached"]
+    stats = trajectory.stats
     return (
-        f"Integration ended at t = {last:g} of {end:g}: "
-        f"{trajectory.reason.message}{kept}"
+        f"Integration ended at t = {stats['t_reached']:g} of {end:g}: "
+        f"{stats['failure']}{kept}"
     )
 
 
 def _measures_for(
     problem: Problem, flows: Sequence[AbstractFlow]
 ) -> Sequence[AbstractMeasure]:
-    names = [flow.name for flow in flows]
-    return default_measures(problem, names) if "gradient" in names else ()
+    watched = Coupled(tuple(flows)).parameter_flows
+    return default_measures(problem, [f.name for f in flows]) if watched else ()
 
 
 @at_full_precision

@@ -22,7 +22,8 @@ class Tally:
         work: What the attempts and the starts cost, one column a field of `Work`.
         growth: How many-fold errors have grown.
         growth_at: Training time at which they had.
-        seconds: Wall time spent integrating, compilation included.
+        reached: Training time up to which its results hold.
+        seconds: Wall time spent integrating, without compiling.
         log: What `auto` did; None for a solver that the caller named.
     """
 
@@ -34,6 +35,7 @@ class Tally:
     work: np.ndarray
     growth: np.ndarray
     growth_at: np.ndarray
+    reached: np.ndarray
     seconds: float = 0.0
     log: Log | None = None
 
@@ -58,6 +60,7 @@ class Tally:
             work,
             np.ones(lanes),
             np.zeros(lanes),
+            np.zeros(lanes),
         )
 
     @property
@@ -65,6 +68,18 @@ class Tally:
         """The work of all lanes, by the fields of `Work`."""
         totals = self.work.sum(axis=0).tolist()
         return dict(zip(Work._fields, totals, strict=True))
+
+    def end(self, lane: int, reason: Reason, t: float, saved: int) -> None:
+        """Ends a lane before where it has been integrated to.
+
+        Args:
+            lane: The lane.
+            reason: Why.
+            t: Training time up to which its results hold.
+            saved: Save times up to that.
+        """
+        self.code[lane], self.saved[lane] = reason, saved
+        self.reached[lane] = t
 
     @property
     def running(self) -> np.ndarray:

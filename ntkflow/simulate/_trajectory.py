@@ -32,12 +32,15 @@ class Trajectory:
         dataset: Everything read off it, with named dimensions, units and settings.
         reason: Why integration ended, in ntkflow's words.
         stats: Work done: steps, rejected, evaluations, gradients, hvps, jacobians,
-            kernel_builds, factorizations, solver; `seconds` of integrating, and
-            `seconds_total`, which has compiling and reading in it. And `error_growth`:
-            how many-fold the gradient flow has made errors of the outputs grow, by
-            `error_growth_at`. `error_over_tolerance`, with its time, is the largest
-            estimated error of the outputs; `rtol_used` what it took; `error_gradients`
-            and `error_seconds` are what the estimate and repeated runs have cost.
+            kernel_builds, factorizations, solver; `seconds` of integrating,
+            `seconds_compiling`, and `seconds_total`, which has reading in it, too.
+            `t_reached`: training time up to which the results of every flow hold; the
+            last save time, if none ended before. `failure`: which flows failed, why,
+            and what to do. And `error_growth`: how many-fold the gradient flow has
+            made errors of the outputs grow, by `error_growth_at`.
+            `error_over_tolerance`, with its time, is the largest estimated error of
+            the outputs; `rtol_used` what it took; `error_gradients` and
+            `error_seconds` are what the estimate and repeated runs have cost.
         params: The measured flow's trained leaves at the save times, by name.
     """
 
@@ -235,7 +238,9 @@ def final_attrs(reason: Reason, stats: Mapping[str, Any]) -> dict[str, Any]:
     attrs = {"reason": reason.name.lower(), "t_reached": stats["t_reached"]}
     if stats["stopped_by"]:
         attrs |= {key: stats[key] for key in ("stopped_by", "stopped_at")}
-    told = ("seconds", "seconds_total", "steps", "solver")
+    if stats["failure"]:
+        attrs["failure"] = stats["failure"]
+    told = ("seconds", "seconds_compiling", "seconds_total", "steps", "solver")
     told += ("error_growth", "error_growth_at", "rtol_used")
     told += ("error_over_tolerance", "error_over_tolerance_at")
     return attrs | {key: stats[key] for key in told}

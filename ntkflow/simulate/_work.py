@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ..solvers import Work
+import diffrax as dfx
+
+from ..solvers import EqualSteps, Work
 from ._plan import PlannedSolve
+from ._reason import Reason, Stepping, worst_reason
 from ._tally import Tally
 
 
@@ -61,6 +64,32 @@ def work_of_errors(solves: Sequence[tuple[PlannedSolve, Tally]]) -> dict[str, An
     )
     seconds = float(sum(tally.seconds for _, tally in solves))
     return {"error_gradients": gradients, "error_seconds": seconds}
+
+
+def failure(solves: Sequence[tuple[PlannedSolve, Tally]]) -> str:
+    """Which flows failed, why, and what to do about it.
+
+    Args:
+        solves: The solves begun, with their tallies.
+
+    Returns:
+        A sentence for each solve that failed; empty if none did.
+    """
+    said = []
+    for planned, tally in solves:
+        reason = worst_reason(Reason(int(code)) for code in tally.code)
+        if reason.failed:
+            names = ", ".join(planned.solve.coupled.names)
+            said.append(f"{names}: {reason.explain(_stepping(planned))}")
+    return " ".join(said)
+
+
+def _stepping(planned: PlannedSolve) -> Stepping:
+    controller = planned.solve.controller
+    if isinstance(controller, EqualSteps):
+        return Stepping.UPDATES
+    fixed = isinstance(controller, dfx.ConstantStepSize)
+    return Stepping.FIXED if fixed else Stepping.ADAPTIVE
 
 
 def _solver(planned: PlannedSolve, tally: Tally) -> str:

@@ -10,9 +10,16 @@ from jax.flatten_util import ravel_pytree
 
 from ntkflow import measures, solvers
 from ntkflow.flows import Descent, Gradient, Linearized, Modified, Momentum, Residual
-from ntkflow.models import MLP, Scaled, named_leaves
+from ntkflow.models import MLP, DeepLinear, Scaled, named_leaves
 from ntkflow.problem import Problem
-from ntkflow.simulate import DriftAbove, LossBelow, Reason, simulate
+from ntkflow.simulate import (
+    DriftAbove,
+    LossBelow,
+    Reason,
+    SimulationError,
+    Trajectory,
+    simulate,
+)
 from tests.simulate.problems import dense_kernel, tiny
 from tests.solvers.quick import quick_jit
 from tests.tolerances import roundoff, solver
@@ -182,7 +189,7 @@ def test_modified_flow_runs_beside_descent_and_keeps_its_energy_identity(momentu
         atol=1e-9,
         progress=False,
     )
-    assert list(run.dataset.flow.values) == ["descent", "modified"]
+    assert list(run.dataset.flow.values) == ["modified", "descent"]
     assert run.dataset.attrs["measured_on"] == "modified"
     assert np.abs(run.dataset.energy_defect).max() <= solver(rtol)
     f = run.dataset.f_train
@@ -255,6 +262,70 @@ def test_descent_beyond_its_limit_of_stability_ends_as_diverged():
     assert run.reason is Reason.DIVERGED
     assert run.dataset.sizes["time"] == 1
     assert np.isfinite(run.dataset.f_train).all()
+
+
+@quickly
+def test_descent_whose_loss_grew_has_diverged(tmp_path):
+    """Long before anything overflows; flows solved beside it are kept."""
+    problem = tiny()
+    eta = 3 * 2 / np.linalg.eigvalsh(dense_kernel(problem))[-1]
+    times, flows = eta * np.array([1, 20, 21]), [Gradient(), Descent(eta)]
+    with pytest.raises(SimulationError, match="Lower learning_rate") as caught:
+        simulate(problem, times, flows=flows, checkpoint=tmp_path, **QUIET)
+    run = caught.value.trajectory
+    assert run.reason is Reason.DIVERGED
+    # After one update it is 38 times its start, after twenty 1e28 times.
+    loss = run.dataset.loss_train
+    assert np.isfinite(loss.sel(flow="gradient")).all()
+    np.testing.assert_array_equal(
+        np.isfinite(loss.sel(flow="descent")), [True, False, False]
+    )
+    assert run.stats["t_reached"] == run.dataset.attrs["t_reached"] == times[1]
+    failure = run.dataset.attrs["failure"]
+    assert failure.startswith("descent: The flow diverged")
+    assert "learning_rate" in failure
+    assert "dt0" not in failure
+    loaded = Trajectory.load(tmp_path)
+    assert loaded.reason is Reason.DIVERGED
+    assert loaded.dataset.attrs["failure"] == failure
+    np.testing.assert_array_equal(loaded.dataset.loss_train, loss)
+
+
+@quickly
+def test_a_network_comes_back_from_beyond_the_limit_of_its_first_kernel():
+    """What a constant kernel could not: its largest eigenvalue falls to about 2/η."""
+    problem = tiny()
+    first = np.linalg.eigvalsh(dense_kernel(problem))[-1]
+    eta = 1.5 * 2 / first
+    run = simulate(problem, [200 * eta], flows=[Descent(eta)], **QUIET)
+    assert run.reason is Reason.COMPLETED
+    assert run.dataset.loss_train[0, -1] < problem.objective(problem.params)
+    params = eqx.filter(run.model, problem.trainable)
+    last = dense_kernel(problem.with_parts(params, problem.static))
+    assert 1.5 < eta * np.linalg.eigvalsh(last)[-1] < 2.2
+
+
+@quickly
+def test_one_diverged_member_leaves_the_others_alone():
+    base = tiny()
+    factors = jnp.array([1.0, 30.0])
+
+    def make(factor):
+        model = DeepLinear(3, 2, width=4, depth=1, key=jax.random.key(7))
+        return jax.tree.map(lambda a: factor * a if eqx.is_array(a) else a, model)
+
+    run = simulate(
+        Problem(make(1.0), base.x, base.y),
+        ETA * np.array([1, 40]),
+        flows=[Descent(ETA)],
+        ensemble=eqx.filter_vmap(make)(factors),
+        throw=False,
+        **QUIET,
+    )
+    assert run.reason is Reason.DIVERGED
+    finite = np.isfinite(run.dataset.loss_train.isel(flow=0))
+    assert finite.values.tolist() == [[True, True], [False, False]]
+    assert run.stats["t_reached"] == ETA
 
 
 @pytest.mark.slow

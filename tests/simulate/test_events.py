@@ -8,6 +8,7 @@ from ntkflow.simulate import (
     LossBelow,
     Reason,
     SteadyState,
+    Trajectory,
     log_times,
     simulate,
 )
@@ -42,6 +43,7 @@ def test_loss_below_stops_where_the_loss_crosses(dtype):
     assert run.reason is Reason.EVENT
     assert "LossBelow" in run.stats["stopped_by"]
     stop = run.stats["stopped_at"]
+    assert run.stats["t_reached"] == stop
     assert list(run.dataset.time) == [t for t in TIMES if t <= stop]
     assert not run.dataset.isnull().any().to_array().any()
     # The event's own state: integrate to the stop and read the loss there.
@@ -57,7 +59,7 @@ def test_loss_below_stops_where_the_loss_crosses(dtype):
     assert ratio == pytest.approx(0.5, rel=100 * rtol)
 
 
-def test_drift_above_is_located_between_save_times(capfd):
+def test_drift_above_is_located_between_save_times(capfd, tmp_path):
     problem = tiny()
     run = simulate(
         problem,
@@ -65,6 +67,7 @@ def test_drift_above_is_located_between_save_times(capfd):
         flows=[Gradient(), Residual("evolving")],
         measures=[measures.KernelDrift()],
         events=[DriftAbove(0.1)],
+        checkpoint=tmp_path,
         **(SETTINGS | {"progress": True}),
     )
     assert "costly" in capfd.readouterr().err
@@ -76,6 +79,9 @@ def test_drift_above_is_located_between_save_times(capfd):
     crossing = float(np.interp(0.1, drift.values, drift.time.values))
     # Linear interpolation between times 0.02 apart.
     assert stop == pytest.approx(crossing, abs=2e-3)
+    # The segment in which it was found went on to the end.
+    for kept in (run, Trajectory.load(tmp_path)):
+        assert kept.stats["t_reached"] == kept.dataset.attrs["t_reached"] == stop
 
 
 def test_an_event_that_holds_at_the_start_is_refused():

@@ -16,6 +16,7 @@ from ntkflow.simulate import (
     simulate,
 )
 from ntkflow.simulate._plan import check_kinds
+from ntkflow.simulate._reading import LOSS_FACTOR, Reference, has_diverged
 from tests.simulate.problems import dense_kernel, tiny
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -76,6 +77,28 @@ def test_too_few_steps_end_as_max_steps():
     assert run.reason is Reason.MAX_STEPS
     assert run.stats["steps"] == 5
     assert "max_steps" in run.reason.message
+
+
+@pytest.mark.parametrize(
+    ("start", "loss", "diverged"),
+    [
+        (2.0, 1.9 * LOSS_FACTOR, False),
+        (2.0, 2.1 * LOSS_FACTOR, True),
+        (2.0, np.inf, True),
+        (2.0, np.nan, True),
+        (2.0, -np.inf, True),
+        (2.0, -2.1 * LOSS_FACTOR, False),  # it falls
+        (0.0, 1.0, False),
+        (np.inf, np.inf, False),  # as it was at the start
+        (np.nan, np.nan, False),
+    ],
+)
+def test_divergence_is_told_by_the_loss(start, loss, diverged):
+    reference = Reference(None, [], [], jnp.asarray(start), {})
+    record = {"f_train/a": np.array(1e9), "loss_train/a": np.asarray(1.0)}
+    assert not has_diverged(record, reference)
+    record["loss_train/b"] = np.asarray(loss)
+    assert has_diverged(record, reference) is diverged
 
 
 @pytest.mark.parametrize(
