@@ -19,6 +19,7 @@ from ._depth_kernels import (
 )
 from ._depth_profile import DepthProfile as DepthProfile, depth_profile as depth_profile
 from ._descent import Descent as Descent, DescentState as DescentState
+from ._kinds import kind_of as kind_of
 from ._modified import Modified as Modified
 from ._parameters import (
     Gradient as Gradient,

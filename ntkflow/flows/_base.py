@@ -82,23 +82,24 @@ ORIGIN = "origin"
 """Name of the kernel at θ₀."""
 
 
+RESERVED_NAMES = (ORIGIN, "events", "quadrature")
+"""Names under which the coupled system keeps something else than a flow."""
+
+
 class AbstractFlow(eqx.Module):
     """A right-hand side of the coupled system.
 
     Attributes:
+        name: The flow's name: its entry in the state and in the results.
         along: The name of the parameter flow whose θ(t) it reads, or None.
         pushes: Whether it needs Jv there, not only Jᵀg.
         reads_origin: Whether it needs the linearization at θ₀.
     """
 
+    name: AbstractVar[str]
     along: AbstractVar[str | None]
     pushes: AbstractClassVar[bool]
     reads_origin: AbstractVar[bool]
-
-    @property
-    @abc.abstractmethod
-    def name(self) -> str:
-        """The flow's name: its entry in the state and in the results."""
 
     @abc.abstractmethod
     def prepare(self, problem: Problem) -> Any:

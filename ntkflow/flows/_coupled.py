@@ -12,13 +12,17 @@ from .._errors import unknown_name
 from .._types import Scalar
 from ..problem import Problem
 from ._base import (
+    RESERVED_NAMES,
     AbstractFlow,
     AbstractParameterFlow,
     Context,
     Feedback,
     OutputState,
 )
+from ._parameters import Gradient
 from ._point import Point
+from ._quadrature import Quadrature
+from ._residual import Residual, no_gradient_flow
 
 Packed: TypeAlias = dict[str, Inexact[Array, " _"]]
 """A coupled state as a solver sees it: one vector a flow."""
@@ -43,17 +47,21 @@ class Coupled(eqx.Module):
 
     def __check_init__(self):
         names = self.names
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(
-                    f"The flow {name!r} is given twice: a coupled system has one entry "
-                    "a name."
-                )
+        gradients = [flow.name for flow in self.flows if isinstance(flow, Gradient)]
         for flow in self.flows:
+            _check_name(flow)
+            if names.count(flow.name) > 1:
+                raise ValueError(
+                    f"The flow {flow.name!r} is given twice: a coupled system has one "
+                    "entry a name. Give one of the two another: "
+                    f'nf.flows.{type(flow).__name__}(..., name="{flow.name}_2").'
+                )
             if flow.along is not None and flow.along not in names:
                 raise unknown_name(
                     f"flow for {flow.name} to run along", flow.along, names
                 )
+            if isinstance(flow, Residual) and flow.along not in (None, *gradients):
+                raise no_gradient_flow(flow.along)
 
     @property
     def names(self) -> list[str]:
@@ -209,6 +217,16 @@ class Coupled(eqx.Module):
             flow.name: flow.outputs(state[flow.name], context) for flow in self.flows
         }
         return {name: out for name, out in read.items() if out is not None}
+
+
+def _check_name(flow: AbstractFlow) -> None:
+    name = flow.name
+    reserved = name in RESERVED_NAMES and not isinstance(flow, Quadrature)
+    if not isinstance(name, str) or not name or "/" in name or reserved:
+        raise ValueError(
+            "A flow's name must be a text that is not empty, without a slash, and none "
+            f"of {', '.join(RESERVED_NAMES)}; got {name!r}."
+        )
 
 
 def max_over_flows(scaled: PyTree[Array]) -> Scalar:

@@ -62,6 +62,7 @@ class Descent(AbstractParameterFlow):
         learning_rate: η > 0.
         momentum: β in [0, 1).
         batches: Indices of examples, one row an update, or None for all examples.
+        name: Its name; another one where two of the kind run together.
 
     Source: Polyak (1964), eq. 9; Robbins & Monro (1951).
     Verified by:
@@ -72,6 +73,7 @@ class Descent(AbstractParameterFlow):
     learning_rate: float
     momentum: float
     batches: Int[Array, "S B"] | None
+    name: str = eqx.field(static=True, default="descent")
 
     def __init__(
         self,
@@ -79,6 +81,7 @@ class Descent(AbstractParameterFlow):
         *,
         momentum: float | int = 0.0,
         batches: Any = None,
+        name: str = "descent",
     ):
         """Checks what can be checked without a problem.
 
@@ -86,6 +89,7 @@ class Descent(AbstractParameterFlow):
             learning_rate: η, in units of training time.
             momentum: β.
             batches: Integers of shape [updates, batch], or None.
+            name: Its name.
 
         Raises:
             ValueError: If one of them is out of its range or no such array.
@@ -96,11 +100,7 @@ class Descent(AbstractParameterFlow):
             raise ValueError(f"momentum must lie in [0, 1), got {momentum}.")
         self.learning_rate, self.momentum = float(learning_rate), float(momentum)
         self.batches = None if batches is None else _as_batches(batches)
-
-    @property
-    def name(self) -> str:
-        """`"descent"`."""
-        return "descent"
+        self.name = name
 
     @property
     def oscillates(self) -> bool:

@@ -2,6 +2,7 @@
 
 from typing import Any, final
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
@@ -29,6 +30,7 @@ class Modified(AbstractParameterFlow):
 
     Attributes:
         descent: The descent, in full batches.
+        name: Its name; another one where two of the kind run together.
 
     Source: Barrett & Dherin (2021), eq. 4; Hairer, Lubich & Wanner (2006), section IX.1
     (the heavy ball is their symplectic Euler method, here with friction).
@@ -37,6 +39,7 @@ class Modified(AbstractParameterFlow):
     """
 
     descent: Descent
+    name: str = eqx.field(static=True, kw_only=True, default="modified")
 
     def __check_init__(self):
         if self.descent.batches is not None:
@@ -44,11 +47,6 @@ class Modified(AbstractParameterFlow):
                 "Modified takes a descent in full batches, such as "
                 f"nf.flows.Descent(0.01), got {self.descent!r}."
             )
-
-    @property
-    def name(self) -> str:
-        """`"modified"`."""
-        return "modified"
 
     @property
     def oscillates(self) -> bool:

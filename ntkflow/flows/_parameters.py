@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple, final
 
+import equinox as eqx
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
@@ -39,15 +40,15 @@ def decay_rate(problem: Problem) -> float | int:
 class Gradient(AbstractParameterFlow):
     """Gradient flow of the network's parameters, θ̇ = −c∇L(θ).
 
+    Attributes:
+        name: Its name; another one where two of the kind run together.
+
     Source: Jacot, Gabriel & Hongler (2018), section 4.
     Verified by:
         tests/simulate/test_simulate.py::test_energy_identity_holds_along_gradient_flow
     """
 
-    @property
-    def name(self) -> str:
-        """`"gradient"`."""
-        return "gradient"
+    name: str = eqx.field(static=True, kw_only=True, default="gradient")
 
     @property
     def oscillates(self) -> bool:
@@ -158,6 +159,7 @@ class Momentum(AbstractParameterFlow):
 
     Attributes:
         damping: γ > 0, in units of 1/time.
+        name: Its name; another one where two of the kind run together.
 
     Source: Polyak (1964), section 3; Qian (1999), eq. 7.
     Verified by:
@@ -165,15 +167,11 @@ class Momentum(AbstractParameterFlow):
     """
 
     damping: float | int = 1.0
+    name: str = eqx.field(static=True, kw_only=True, default="momentum")
 
     def __check_init__(self):
         if isinstance(self.damping, float | int) and self.damping <= 0:
             raise ValueError(f"damping must be positive, got {self.damping}.")
-
-    @property
-    def name(self) -> str:
-        """`"momentum"`."""
-        return "momentum"
 
     @property
     def oscillates(self) -> bool:

@@ -24,6 +24,7 @@ class Quadrature(AbstractFlow):
     """
 
     flow: AbstractParameterFlow
+    name: ClassVar[str] = "quadrature"
     pushes: ClassVar[bool] = False
     reads_origin: ClassVar[bool] = False
 
@@ -31,11 +32,6 @@ class Quadrature(AbstractFlow):
     def along(self) -> str:
         """The watched flow's name."""
         return self.flow.name
-
-    @property
-    def name(self) -> str:
-        """`"quadrature"`."""
-        return "quadrature"
 
     def prepare(self, problem: Problem) -> None:
         """Nothing is constant along it.

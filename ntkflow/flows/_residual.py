@@ -56,7 +56,8 @@ class Residual(AbstractFlow):
 
     Attributes:
         kernel: `"evolving"` or `"frozen"`.
-        along: The parameter flow that carries θ(t); None for the frozen kernel.
+        along: The gradient flow that carries θ(t); None for the frozen kernel.
+        name: Its name; another one where two of the kind run together.
 
     Source: Jacot, Gabriel & Hongler (2018), eq. 4 and theorem 2; Lee et al. (2019),
     eqs. 4-9.
@@ -68,26 +69,31 @@ class Residual(AbstractFlow):
 
     kernel: Literal["evolving", "frozen"] = eqx.field(static=True)
     along: str | None = eqx.field(static=True)
+    name: str = eqx.field(static=True)
     pushes: ClassVar[bool] = True
 
-    def __init__(self, kernel: str = "evolving", along: str | None = None):
+    def __init__(
+        self,
+        kernel: str = "evolving",
+        along: str | None = None,
+        *,
+        name: str | None = None,
+    ):
         """Chooses the kernel.
 
         Args:
             kernel: `"evolving"` or `"frozen"`.
-            along: For the evolving kernel, the name of the flow of the parameters; the
-                gradient flow if None.
+            along: For the evolving kernel, the name of a gradient flow; if None, that
+                of the only or first one it runs beside.
+            name: Its name; `"residual_evolving"` or `"residual_frozen"` if None.
 
         Raises:
             ValueError: If the kernel is unknown, or `along` is no gradient flow.
         """  # ruff: ignore[docstring-missing-exception]
         if kernel == "evolving":
             along = "gradient" if along is None else along
-            if along != "gradient":
-                raise ValueError(
-                    "The evolving residual equation is that of gradient flow; it runs "
-                    f'along="gradient", not {along!r}.'
-                )
+            if along in {"momentum", "descent", "modified"}:
+                raise no_gradient_flow(along)
         elif kernel != "frozen":
             raise unknown_name("kernel", kernel, ["evolving", "frozen"])
         elif along is not None:
@@ -97,16 +103,12 @@ class Residual(AbstractFlow):
             )
         self.kernel = kernel
         self.along = along
+        self.name = f"residual_{kernel}" if name is None else name
 
     @property
     def reads_origin(self) -> bool:
         """True for the frozen kernel."""
         return self.kernel == "frozen"
-
-    @property
-    def name(self) -> str:
-        """`"residual_evolving"` or `"residual_frozen"`."""
-        return f"residual_{self.kernel}"
 
     def prepare(self, problem: Problem) -> _FrozenConstants | None:
         """For the frozen kernel: f₀, the decay's drift and, where cheaper, the kernel.
@@ -230,6 +232,21 @@ class Residual(AbstractFlow):
         return own
 
 
+def no_gradient_flow(along: str | None) -> ValueError:
+    """What to say of a residual equation along another flow.
+
+    Args:
+        along: That flow's name.
+
+    Returns:
+        The error.
+    """
+    return ValueError(
+        "The evolving residual equation is that of gradient flow; it runs along "
+        f"nf.flows.Gradient(), not {along!r}."
+    )
+
+
 def _scale(factor: float, outputs: OutputState) -> OutputState:
     return jtu.tree_map(lambda a: factor * a, outputs)
 
@@ -260,19 +277,18 @@ class Linearized(AbstractFlow):
     Here w = θ − θ₀. Its outputs f₀ + J₀w are those of the frozen residual flow; it
     integrates the parameters of the linear model instead of its outputs.
 
+    Attributes:
+        name: Its name; another one where two of the kind run together.
+
     Source: Lee et al. (2019), eqs. 5-9; Chizat, Oyallon & Bach (2019), eq. 4.
     Verified by:
         tests/simulate/test_simulate.py::test_frozen_residual_equals_linearized_flow
     """
 
+    name: str = eqx.field(static=True, kw_only=True, default="linearized")
     along: ClassVar[None] = None
     pushes: ClassVar[bool] = False
     reads_origin: ClassVar[bool] = True
-
-    @property
-    def name(self) -> str:
-        """`"linearized"`."""
-        return "linearized"
 
     def prepare(self, problem: Problem) -> None:
         """Nothing beyond the linearization at θ₀, which all flows share.

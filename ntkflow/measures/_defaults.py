@@ -30,7 +30,8 @@ def default_measures(
 
     Args:
         problem: The problem.
-        flow_names: The names of the flows in order; the first flow of parameters is the
+        flow_names: The kinds of the flows in order, `nf.flows.kind_of`, which are their
+            names unless they were given others; the first flow of parameters is the
             one that is measured.
 
     Returns:

@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from ._answers_training import measured_flow
+from ._answers_training import measured_flow, measured_kind
 from ._course import course
 from ._numbers import (
     first,
@@ -135,7 +135,7 @@ def _say_angle(dataset: xr.Dataset) -> list[str]:
 
 def _say_speed(dataset: xr.Dataset) -> list[str]:
     # Along another flow than gradient flow the measured speed is not the kernel's own.
-    if measured_flow(dataset) != "gradient" or not has(dataset, "kernel_velocity"):
+    if measured_kind(dataset) != "gradient" or not has(dataset, "kernel_velocity"):
         return []
     speed, times = read(dataset, "kernel_velocity"), times_of(dataset)
     if len(times) == 1:

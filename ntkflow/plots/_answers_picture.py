@@ -3,18 +3,19 @@
 import numpy as np
 import xarray as xr
 
-from ._answers_training import measured_flow
+from ._answers_training import measured_kind
 from ._gap import (
     NETWORK,
     compared_flows,
     gap_to_remaining,
     gap_to_targets,
     has_residual,
+    network_of,
     output_gap,
     scale_in_words,
 )
 from ._numbers import last, last_time, middle, peak, peak_time
-from ._read import Series, flows_of, has, read, times_of
+from ._read import Series, flow_kind, flows_of_kind, has, read, times_of
 from ._words import accuracy, known, number, share
 
 _CONSTANT = {
@@ -35,7 +36,8 @@ def constant_flow(dataset: xr.Dataset) -> str | None:
         Its name; None without one, or without the network to compare with.
     """
     compared = compared_flows(dataset)
-    return next((flow for flow in _CONSTANT if flow in compared), None)
+    kinds = {flow_kind(dataset, flow): flow for flow in reversed(compared)}
+    return next((kinds[kind] for kind in _CONSTANT if kind in kinds), None)
 
 
 def largest_gap(dataset: xr.Dataset, split: str = "train") -> float:
@@ -110,8 +112,9 @@ def say_picture(dataset: xr.Dataset) -> list[str]:
         return []
     when = number(middle(peak_time(gap, times)))
     scale = scale_in_words(dataset)
+    which = _CONSTANT[flow_kind(dataset, flow)]
     said = [
-        f"The constant-kernel picture ({_CONSTANT[flow]}) misses the network's "
+        f"The constant-kernel picture ({which}) misses the network's "
         f"training outputs by up to {share(top)} {scale}, at t = {when}, and by "
         f"{share(end)} it at t = {number(middle(last_time(gap, times)))}, the last "
         "save time of both (root mean squares)."
@@ -176,9 +179,10 @@ def _say_ends(dataset: xr.Dataset, flow: str) -> list[str]:
 def _common_ends(
     dataset: xr.Dataset, name: str, flow: str
 ) -> tuple[float, float] | None:
-    if not (has(dataset, name, flow) and has(dataset, name, NETWORK)):
+    reference = network_of(dataset)
+    if not (has(dataset, name, flow) and has(dataset, name, reference)):
         return None
-    own, network = read(dataset, name, flow), read(dataset, name, NETWORK)
+    own, network = read(dataset, name, flow), read(dataset, name, reference)
     both = np.isfinite(own) & np.isfinite(network)
     ends = (
         middle(last(np.where(both, own, np.nan))),
@@ -190,7 +194,7 @@ def _common_ends(
 def _say_modes(dataset: xr.Dataset) -> list[str]:
     # The prediction assumes gradient flow.
     names = ("mode_residual_initial", "mode_residual_predicted")
-    if measured_flow(dataset) != NETWORK:
+    if measured_kind(dataset) != NETWORK:
         return []
     if not all(has(dataset, name) for name in names):
         return []
@@ -249,9 +253,11 @@ def _say_error(dataset: xr.Dataset) -> list[str]:
 
 
 def _say_coupling(dataset: xr.Dataset) -> list[str]:
-    if "residual_evolving" not in compared_flows(dataset):
+    compared = compared_flows(dataset)
+    evolving = [f for f in flows_of_kind(dataset, "residual_evolving") if f in compared]
+    if not evolving:
         return []
-    top = middle(peak(output_gap(dataset, "residual_evolving")))
+    top = middle(peak(output_gap(dataset, evolving[0])))
     if not known(top):
         return []
     return [
@@ -262,9 +268,10 @@ def _say_coupling(dataset: xr.Dataset) -> list[str]:
 
 
 def _say_two_ways(dataset: xr.Dataset) -> list[str]:
-    if "f_train" not in dataset or not set(_CONSTANT) <= set(flows_of(dataset)):
+    found = [flows_of_kind(dataset, kind)[:1] for kind in _CONSTANT]
+    if "f_train" not in dataset or not all(found):
         return []
-    top = middle(peak(output_gap(dataset, *_CONSTANT)))
+    top = middle(peak(output_gap(dataset, *(flows[0] for flows in found))))
     if not known(top):
         return []
     scale = "the initial residual"

@@ -4,7 +4,7 @@ import xarray as xr
 
 from ..simulate import Reason
 from ._numbers import first, first_time, last, last_time, middle
-from ._read import flows_of, has, read, times_of
+from ._read import flow_kind, flows_of, has, read, times_of
 from ._style import flow_style
 from ._words import accuracy, known, number, share
 
@@ -21,6 +21,19 @@ def measured_flow(dataset: xr.Dataset) -> str | None:
     flows = flows_of(dataset)
     measured = str(dataset.attrs.get("measured_on", "gradient"))
     return measured if measured in flows else next(iter(flows), None)
+
+
+def measured_kind(dataset: xr.Dataset) -> str | None:
+    """What sort of flow the measures read.
+
+    Args:
+        dataset: The dataset.
+
+    Returns:
+        The name that such flows have by default, or None without flows.
+    """
+    flow = measured_flow(dataset)
+    return None if flow is None else flow_kind(dataset, flow)
 
 
 def say_training(dataset: xr.Dataset) -> list[str]:
@@ -88,8 +101,9 @@ def _say_loss(dataset: xr.Dataset) -> list[str]:
     start, end = middle(first(losses)) / n, middle(last(losses)) / n
     begin = middle(first_time(losses, times))
     finish = middle(last_time(losses, times))
+    label = flow_style(flow, dataset).label
     text = (
-        f"The training loss ({flow_style(flow).label}) was {number(start)} per example "
+        f"The training loss ({label}) was {number(start)} per example "
         f"at t = {number(begin)}"
     )
     if finish <= begin:
@@ -114,12 +128,12 @@ def _say_accuracy(dataset: xr.Dataset) -> list[str]:
         said.append(f"{accuracy(end)} of the {which} set ({accuracy(start)} at first)")
     if not said:
         return []
-    name = flow_style(flow).label if flow is not None else ""
+    name = flow_style(flow, dataset).label if flow is not None else ""
     return [f"At the end the {name} classifies correctly {' and '.join(said)}."]
 
 
 def _say_momentum(dataset: xr.Dataset) -> list[str]:
-    if measured_flow(dataset) != "momentum":
+    if measured_kind(dataset) != "momentum":
         return []
     return [
         "The measures read the network trained with momentum: its kernel need not move "

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
-from ._gap import NETWORK, compared_flows, output_gap, scale_in_words
+from ._gap import compared_flows, network_of, output_gap, scale_in_words
 from ._read import (
     Run,
     Series,
@@ -27,6 +27,9 @@ _SPLITS = {"train": (3.0, "training set"), "test": (1.0, "test set")}
 
 _LEAST_SHARE = 0.1
 """Where a band of error ends below, as a share of the value."""
+
+_LINES = 2.0
+"""Where matplotlib draws lines among other things."""
 
 
 def loss(run: Run, ax: Axes | None = None) -> Axes:
@@ -93,7 +96,7 @@ def residual_gap(run: Run, ax: Axes | None = None) -> Axes:
     Verified by: tests/plots/test_gap.py::test_gap_matches_the_loop
     """
     dataset = dataset_of(run)
-    read(dataset, "f_train", NETWORK)
+    read(dataset, "f_train", network_of(dataset))
     names = compared_flows(dataset)
     if not names:
         raise ValueError(
@@ -103,7 +106,7 @@ def residual_gap(run: Run, ax: Axes | None = None) -> Axes:
     ax = make_axes(ax)
     drawn = []
     for name in names:
-        style = flow_style(name)
+        style = flow_style(name, dataset)
         drawn.append(output_gap(dataset, name))
         line = {"label": style.label, "ls": style.dashes, "lw": 2.5}
         draw(ax, dataset, drawn[-1], style.color, **line)
@@ -141,7 +144,9 @@ def _draw_flows(
 ) -> list[Series]:
     drawn = []
     for flow in flows_of(dataset):
-        style = flow_style(flow)
+        style = flow_style(flow, dataset)
+        # What is dashed goes over what is solid, in whatever order flows were asked.
+        above = 0.0 if style.dashes == "solid" else 0.1
         for split, (width, _) in _SPLITS.items():
             name = f"{quantity}_{split}"
             if not has(dataset, name, flow):
@@ -149,7 +154,8 @@ def _draw_flows(
             values = read(dataset, name, flow)
             if per_example:
                 values = values / examples_in(dataset, split)
-            draw(ax, dataset, values, style.color, lw=width, ls=style.dashes)
+            line = {"lw": width, "ls": style.dashes, "zorder": _LINES + above}
+            draw(ax, dataset, values, style.color, **line)
             drawn.append(values)
             error = f"{name}_error"
             if has(dataset, error, flow) and len(values) == 1:
@@ -174,7 +180,7 @@ def _finish_flows(ax: Axes, dataset: xr.Dataset, title: str, ylabel: str) -> Axe
     # One entry a flow and one a data set, not one a line.
     handles = [
         Line2D([], [], color=s.color, ls=s.dashes, lw=2, label=s.label)
-        for s in map(flow_style, flows_of(dataset))
+        for s in (flow_style(flow, dataset) for flow in flows_of(dataset))
     ]
     quantity = title.lower()
     handles += [

@@ -5,13 +5,27 @@ import xarray as xr
 from jaxtyping import Float
 
 from ._numbers import Curves
-from ._read import flows_of, read
+from ._read import flow_kind, flows_of, flows_of_kind, read
 
 NETWORK = "gradient"
-"""The flow that is the network itself, trained by gradient flow."""
+"""The kind of flow that is the network itself, trained by gradient flow."""
 
-_NOT_COMPARED = (NETWORK, "momentum")
+_NOT_COMPARED = "momentum"
 """The heavy ball has another time; its distance from gradient flow is no error."""
+
+
+def network_of(dataset: xr.Dataset) -> str:
+    """The flow that others are compared with.
+
+    Args:
+        dataset: The dataset.
+
+    Returns:
+        The name of its gradient flow, of several the measured one or else the first.
+    """
+    found = flows_of_kind(dataset, NETWORK)
+    measured = dataset.attrs.get("measured_on")
+    return str(measured) if measured in found else next(iter(found), NETWORK)
 
 
 def compared_flows(dataset: xr.Dataset) -> list[str]:
@@ -23,14 +37,15 @@ def compared_flows(dataset: xr.Dataset) -> list[str]:
     Returns:
         Their names; none without gradient flow or without outputs.
     """
-    flows = flows_of(dataset)
-    if NETWORK not in flows or "f_train" not in dataset:
+    flows, network = flows_of(dataset), network_of(dataset)
+    if network not in flows or "f_train" not in dataset:
         return []
-    return [name for name in flows if name not in _NOT_COMPARED]
+    others = [name for name in flows if name != network]
+    return [name for name in others if flow_kind(dataset, name) != _NOT_COMPARED]
 
 
 def output_gap(
-    dataset: xr.Dataset, flow: str, other: str = NETWORK, split: str = "train"
+    dataset: xr.Dataset, flow: str, other: str | None = None, split: str = "train"
 ) -> Curves:
     """‖f_flow − f_other‖ over all outputs of a set, divided by `output_scale`.
 
@@ -39,7 +54,7 @@ def output_gap(
     Args:
         dataset: The dataset.
         flow: One flow.
-        other: The flow it is compared with.
+        other: The flow it is compared with; the network if None.
         split: `"train"` or `"test"`.
 
     Returns:
@@ -47,6 +62,7 @@ def output_gap(
 
     Verified by: tests/plots/test_gap.py::test_gap_matches_the_loop
     """
+    other = network_of(dataset) if other is None else other
     scale = output_scale(dataset, other, split)[:, None]
     return _ratio(_distance(dataset, flow, other, split), scale)
 
@@ -63,7 +79,8 @@ def gap_to_targets(dataset: xr.Dataset, flow: str, split: str) -> Curves:
         The gap, seed by seed at every save time.
     """
     scale = np.linalg.norm(np.asarray(dataset[f"y_{split}"], float))
-    return _ratio(_distance(dataset, flow, NETWORK, split), np.full((1, 1), scale))
+    gap = _distance(dataset, flow, network_of(dataset), split)
+    return _ratio(gap, np.full((1, 1), scale))
 
 
 def gap_to_remaining(dataset: xr.Dataset, flow: str) -> Curves:
@@ -79,12 +96,13 @@ def gap_to_remaining(dataset: xr.Dataset, flow: str) -> Curves:
     Verified by: tests/plots/test_gap.py::test_gap_to_what_is_left_matches_the_loop
     """
     y = np.asarray(dataset["y_train"], float)
-    left = _norm(read(dataset, "f_train", NETWORK) - y[None, None])
-    return _ratio(_distance(dataset, flow, NETWORK, "train"), left)
+    network = network_of(dataset)
+    left = _norm(read(dataset, "f_train", network) - y[None, None])
+    return _ratio(_distance(dataset, flow, network, "train"), left)
 
 
 def output_scale(
-    dataset: xr.Dataset, flow: str = NETWORK, split: str = "train"
+    dataset: xr.Dataset, flow: str | None = None, split: str = "train"
 ) -> Float[np.ndarray, " S"]:
     """What a gap is measured in: the residual's norm at the first save time.
 
@@ -93,13 +111,13 @@ def output_scale(
 
     Args:
         dataset: The dataset.
-        flow: The flow whose outputs are taken.
+        flow: The flow whose outputs are taken; the network if None.
         split: `"train"` or `"test"`.
 
     Returns:
         One norm a seed.
     """
-    f = read(dataset, f"f_{split}", flow)
+    f = read(dataset, f"f_{split}", network_of(dataset) if flow is None else flow)
     if has_residual(dataset, split):
         y = np.asarray(dataset[f"y_{split}"], float)
         return _norm(f[:, :1] - y[None, None])[:, 0]

@@ -7,7 +7,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from . import _checks, _flows, _kernel, _modes, _parameters
-from ._answers_training import measured_flow
+from ._answers_training import measured_kind
 from ._gap import NETWORK, compared_flows
 from ._read import has
 
@@ -41,7 +41,7 @@ class Panel:
             return False
         if self.name == "residual_gap" and not compared_flows(dataset):
             return False
-        if self.name == "kernel_velocity" and measured_flow(dataset) != NETWORK:
+        if self.name == "kernel_velocity" and measured_kind(dataset) != NETWORK:
             # It is the speed under gradient flow, whatever flow moves the network.
             return False
         return any(has(dataset, name) for name in self.needs)

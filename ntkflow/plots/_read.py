@@ -73,6 +73,35 @@ def dataset_of(run: Any) -> xr.Dataset:
     return run
 
 
+def flow_kind(dataset: xr.Dataset, flow: str) -> str:
+    """What sort of flow a flow is.
+
+    Args:
+        dataset: The dataset.
+        flow: Its name.
+
+    Returns:
+        The name that such flows have by default; the flow's own where the dataset does
+        not tell.
+    """
+    if "flow_kind" not in dataset.coords or flow not in flows_of(dataset):
+        return flow
+    return str(dataset["flow_kind"].sel(flow=flow).item())
+
+
+def flows_of_kind(dataset: xr.Dataset, kind: str) -> list[str]:
+    """The flows of one kind.
+
+    Args:
+        dataset: The dataset.
+        kind: The name that such flows have by default.
+
+    Returns:
+        Their names, in order.
+    """
+    return [flow for flow in flows_of(dataset) if flow_kind(dataset, flow) == kind]
+
+
 def has(dataset: xr.Dataset, name: str, flow: str | None = None) -> bool:
     """Whether there is a finite value of a variable to show.
 

@@ -163,7 +163,7 @@ def _flow_table(dataset: xr.Dataset) -> str:
     times = times_of(dataset)
     rows = []
     for flow in flows_of(dataset):
-        row = [flow_style(flow).label]
+        row = [flow_style(flow, dataset).label]
         some = next((c for c, _ in columns.values() if has(dataset, c, flow)), None)
         when = [] if some is None else last_time(read(dataset, some, flow), times)
         row.append(_median_and_range(np.asarray(when)))

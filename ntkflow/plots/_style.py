@@ -11,9 +11,20 @@ import xarray as xr
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.ticker import FuncFormatter
 
-from ._read import Run, Series, dataset_of, median, quantiles, read, times_of
+from ._read import (
+    Run,
+    Series,
+    dataset_of,
+    flow_kind,
+    flows_of_kind,
+    median,
+    quantiles,
+    read,
+    times_of,
+)
 
 _DECADES = 2
 """Times that span more than this are drawn on a logarithmic axis."""
@@ -53,18 +64,32 @@ _FLOWS = {
     "modified": FlowStyle("modified flow of descent", "#000000", _OVER),
 }
 _OTHER_COLOR = "#7f7f7f"
+_DARKEST = 0.7
+"""How far the last of several flows of a kind is darkened towards black."""
 
 
-def flow_style(flow: str) -> FlowStyle:
+def flow_style(flow: str, dataset: xr.Dataset | None = None) -> FlowStyle:
     """Label, color and dashes of a flow.
 
     Args:
         flow: Its name.
+        dataset: The dataset that tells its kind; without one the name does.
 
     Returns:
-        The style; gray under its own name for a flow without one.
+        The style of its kind, with the name where that is another, darker from one flow
+        of the kind to the next; gray under its own name for a flow without a style.
+
+    Verified by: tests/plots/test_flows.py::test_two_flows_of_a_kind_are_told_apart
     """
-    return _FLOWS.get(flow, FlowStyle(flow, _OTHER_COLOR))
+    kind = flow if dataset is None else flow_kind(dataset, flow)
+    style = _FLOWS.get(kind, FlowStyle(flow, _OTHER_COLOR))
+    if dataset is None or kind == flow:
+        return style
+    alike = flows_of_kind(dataset, kind)
+    light = 1 - _DARKEST * alike.index(flow) / max(len(alike) - 1, 1)
+    red, green, blue = to_rgb(style.color)
+    color = to_hex((light * red, light * green, light * blue))
+    return FlowStyle(f"{style.label} ({flow})", color, style.dashes)
 
 
 def measured_color(dataset: xr.Dataset) -> str:
@@ -76,7 +101,8 @@ def measured_color(dataset: xr.Dataset) -> str:
     Returns:
         A color.
     """
-    return flow_style(str(dataset.attrs.get("measured_on", "gradient"))).color
+    measured = str(dataset.attrs.get("measured_on", "gradient"))
+    return flow_style(measured, dataset).color
 
 
 def sequence_colors(count: int) -> list[Any]:

@@ -23,13 +23,16 @@ class CompileClock:
     def __exit__(self, *raised: object) -> None:
         jax.monitoring.unregister_event_time_span_listener(self._note)
 
-    def _note(self, event: str, start: float, end: float, **_: Any) -> None:
+    def _note(
+        self, event: str, start_time: float, end_time: float, **kwargs: Any
+    ) -> None:
+        del kwargs
         if not event.startswith(_PREFIX) or threading.get_ident() != self._thread:
             return
         # One function is traced inside another, whose span ends later and holds it.
-        while self._spans and self._spans[-1][0] >= start:
+        while self._spans and self._spans[-1][0] >= start_time:
             self._spans.pop()
-        self._spans.append((start, end))
+        self._spans.append((start_time, end_time))
 
     @property
     def seconds(self) -> float:

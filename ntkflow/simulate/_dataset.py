@@ -31,7 +31,7 @@ _OUTPUT_VARIABLES = {
 
 def describe(
     problem: Problem,
-    flow_names: Sequence[str],
+    flows: Mapping[str, str],
     measures: Sequence[AbstractMeasure],
     settings: Mapping[str, Any],
     lanes: int | None,
@@ -40,7 +40,7 @@ def describe(
 
     Args:
         problem: The problem.
-        flow_names: Flows that have outputs, in order.
+        flows: The kinds of the flows that have outputs, by their names, in order.
         measures: The measures.
         settings: Settings of the run, JSON-able.
         lanes: Number of lanes of an ensemble, or None.
@@ -63,7 +63,8 @@ def describe(
     }
     attrs = {**settings, **sizes, **environment()}
     return {
-        "flows": list(flow_names),
+        "flows": list(flows),
+        "kinds": list(flows.values()),
         "lanes": lanes,
         "variables": variables,
         "coords": coords,
@@ -211,10 +212,11 @@ def _with_coords(
     coords: dict[str, Any] = {
         "time": ("time", times, time_attrs),
         "flow": np.asarray(description["flows"]),
+        "flow_kind": ("flow", np.asarray(description["kinds"])),
     }
     for dim, labels in description["coords"].items():
         coords[dim] = np.asarray(labels)
     for dim, size in dataset.sizes.items():
         coords.setdefault(str(dim), np.arange(size))
-    present = set(dataset.dims) | {"time", "flow"}
+    present = set(dataset.dims) | {"time", "flow", "flow_kind"}
     return dataset.assign_coords({d: c for d, c in coords.items() if d in present})

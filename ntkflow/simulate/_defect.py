@@ -40,7 +40,8 @@ def residual_defect(
 
     Args:
         problem: The problem.
-        run: Its run, with the flows `Gradient()` and `Residual("evolving")`.
+        run: Its run, with the flows `Gradient()`, which is measured, and
+            `Residual("evolving")`.
         factor: How much tighter the second solve in depth is; above 1.
 
     Returns:
@@ -56,11 +57,14 @@ def residual_defect(
         tests/simulate/test_neural_ode.py::test_defect_sees_the_solve_in_depth
     """
     flows = run.dataset["flow"].values.tolist()
-    wanted = {"gradient", "residual_evolving"}
-    if "seed" in run.dataset.dims or not wanted <= set(flows):
+    names = dict(zip(run.dataset["flow_kind"].values.tolist(), flows, strict=True))
+    network = names.get("gradient")
+    wanted = {"gradient", "residual_evolving"} <= names.keys()
+    measured = run.dataset.attrs["measured_on"] == network
+    if "seed" in run.dataset.dims or not (wanted and measured):
         raise ValueError(
-            "residual_defect takes a single run of nf.flows.Gradient() and "
-            f'nf.flows.Residual("evolving"), got one of {flows}'
+            "residual_defect takes a single run of nf.flows.Gradient(), the first of "
+            f'its flows, and nf.flows.Residual("evolving"), got one of {flows}'
             + (" over seeds." if "seed" in run.dataset.dims else ".")
         )
     if not factor > 1:
@@ -74,8 +78,8 @@ def residual_defect(
         )
         return jax.vmap(model)(problem.x)
 
-    f = run.dataset["f_train"].sel(flow="gradient").to_numpy()
-    r = run.dataset["f_train"].sel(flow="residual_evolving").to_numpy()
+    f = run.dataset["f_train"].sel(flow=network).to_numpy()
+    r = run.dataset["f_train"].sel(flow=names["residual_evolving"]).to_numpy()
     models = (run.model_at(i) for i in range(len(f)))
     exact = np.stack([
         outputs(eqx.partition(model, problem.trainable)[0]) for model in models

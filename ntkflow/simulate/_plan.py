@@ -16,6 +16,7 @@ from ..flows import (
     Linearized,
     Quadrature,
     Residual,
+    kind_of,
     max_over_flows,
 )
 from ..measures import AbstractMeasure
@@ -89,9 +90,8 @@ def complete_flows(
             )
     if not flows:
         raise ValueError("flows is empty: name at least one, e.g. nf.flows.Gradient().")
-    names = [flow.name for flow in flows]
-    if "gradient" not in names and any(flow.along == "gradient" for flow in flows):
-        flows.append(Gradient())
+    flows = _with_gradient(flows)
+    kinds = [kind_of(flow) for flow in flows]
     needs = {name for measure in measures for name in measure.needs}
     watched = Coupled(tuple(flows)).parameter_flows
     if measures and not watched:
@@ -99,14 +99,31 @@ def complete_flows(
             "Measures read a flow of the network's parameters and there is none: add "
             "nf.flows.Gradient() to flows, or pass measures=()."
         )
-    if "linearized" in needs and "linearized" not in names:
+    if "linearized" in needs and "linearized" not in kinds:
         raise ValueError(
             "The linearization gap compares with the linearized model: add "
             "nf.flows.Linearized() to flows, or drop the measure."
         )
-    if "quadrature" in needs and "quadrature" not in names:
+    if "quadrature" in needs and "quadrature" not in kinds:
         flows.append(Quadrature(watched[0]))  # pyright: ignore[reportCallIssue]
     return flows
+
+
+def _with_gradient(flows: list[AbstractFlow]) -> list[AbstractFlow]:
+    """The flows with the gradient flow that residual flows run along by default."""
+    default = Gradient()
+    needed = any(flow.along == default.name for flow in flows)
+    if not needed or default.name in [flow.name for flow in flows]:
+        return flows
+    gradient = next((flow for flow in flows if isinstance(flow, Gradient)), None)
+    if gradient is None:
+        return [*flows, default]
+    return [
+        Residual(flow.kernel, gradient.name, name=flow.name)
+        if isinstance(flow, Residual) and flow.along == default.name
+        else flow
+        for flow in flows
+    ]
 
 
 def plan_solves(
@@ -251,7 +268,8 @@ def _solvers_by_name(flows: Sequence[AbstractFlow], solver: Any) -> dict[str, An
         if isinstance(flow, DescentFlow):
             if isinstance(solver, Mapping) and flow.name in solver:
                 raise ValueError(
-                    "Descent makes its own updates: leave 'descent' out of solver."
+                    "nf.flows.Descent makes its own updates: leave "
+                    f"{flow.name!r} out of solver."
                 )
             by_name[flow.name] = Descent(flow.step)
         chosen = by_name[flow.name]

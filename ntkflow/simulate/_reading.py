@@ -63,11 +63,13 @@ class Reader(eqx.Module):
         coupled: The flows of the solve.
         measures: Measures of its first parameter flow; empty in other solves.
         events: Costly stop conditions, likewise.
+        linearized: The name of the linearized flow, of this solve or another, or None.
     """
 
     coupled: Coupled
     measures: tuple[AbstractMeasure, ...]
     events: tuple[AbstractEvent, ...]
+    linearized: str | None = eqx.field(static=True)
 
     @property
     def needs(self) -> frozenset[str]:
@@ -95,10 +97,9 @@ class Reader(eqx.Module):
         f0 = problem.outputs(problem.params, problem.x)
         x_test = problem.x_test
         test = None if x_test is None else problem.outputs(problem.params, x_test)
-        outputs = {self.flow.name: OutputState(f0, test)}
-        outputs["linearized"] = outputs[self.flow.name]
+        own = OutputState(f0, test)
         time = jnp.zeros((), problem.dtype)
-        first = self._snapshot(problem, time, state, outputs, None)
+        first = self._snapshot(problem, time, state, own, own, None)
         prepared = [measure.prepare(first) for measure in self.measures]
         once = {}
         for measure, fixed in zip(self.measures, prepared, strict=True):
@@ -122,11 +123,11 @@ class Reader(eqx.Module):
         problem: Problem,
         time: Array,
         state: dict[str, Any],
-        outputs: dict[str, OutputState],
+        own: OutputState,
+        linearized: OutputState | None,
         kernel0: Array | None,
     ) -> Snapshot:
         params = self.flow.params(state[self.flow.name])
-        own = outputs[self.flow.name]
         kernel = velocity = None
         if self.needs & {"kernel", "velocity"}:
             kernel = kernel_of(problem, params)
@@ -136,7 +137,6 @@ class Reader(eqx.Module):
         eigenpairs = None
         if kernel is not None and modes > 0:
             eigenpairs = leading_eigenpairs(kernel, modes)
-        linearized = outputs.get("linearized")
         return Snapshot(
             time=time,
             problem=problem,
@@ -187,9 +187,10 @@ class Reader(eqx.Module):
             record |= {f"params/{name}": leaf for name, leaf in named_leaves(params)}
         if not (self.measures or self.events):
             return record
-        if linearized is not None:
-            outputs["linearized"] = linearized
-        now = self._snapshot(problem, time, state, outputs, reference.kernel)
+        if self.linearized is not None:
+            linearized = outputs.get(self.linearized, linearized)
+        own = outputs[self.flow.name]
+        now = self._snapshot(problem, time, state, own, linearized, reference.kernel)
         for measure, fixed in zip(self.measures, reference.prepared, strict=True):
             values = measure(now, fixed)
             record |= {f"measure/{name}": value for name, value in values.items()}

@@ -11,7 +11,7 @@ import numpy as np
 
 from .._precision import at_full_precision
 from .._progress import Progress
-from ..flows import OutputState, Packed, Quadrature
+from ..flows import Linearized, OutputState, Packed, Quadrature, kind_of
 from ..problem import Problem
 from ..storage import printed
 from ._accuracy import (
@@ -120,6 +120,8 @@ class Run:
         self._request = request
         self._line = line
         self._compiling = compiling
+        linear = [flow.name for flow in request.flows if isinstance(flow, Linearized)]
+        self._linear = linear[0] if linear else None
         self._lanes = 1 if request.lanes.number is None else request.lanes.number
         self._stop = _Stop()
         self._tallies: dict[int, tuple[PlannedSolve, Tally]] = {}
@@ -135,10 +137,10 @@ class Run:
         self._tolerances = Tolerances(request.rtol, request.atol, scale)
         self._solves = [self._open(planned) for planned in request.planned]
         once = self._once()
-        names = [f.name for f in request.flows if not isinstance(f, Quadrature)]
+        shown = [f for f in request.flows if not isinstance(f, Quadrature)]
         self._description = describe(
-            request.problem, names, request.measures, request.settings(),
-            request.lanes.number,
+            request.problem, {f.name: kind_of(f) for f in shown}, request.measures,
+            request.settings(), request.lanes.number,
         )  # fmt: skip
         self._description["solves"] = len(request.planned)
         self._once_arrays = once
@@ -157,6 +159,7 @@ class Run:
             planned.solve.coupled,
             request.measures if measured else (),
             request.costly if measured else (),
+            self._linear,
         )
         lanes = []
         for i in range(self._lanes):
@@ -456,10 +459,10 @@ class Run:
         """Outputs of a linearized flow that was solved before, at one save time."""
         for _, lanes in self._solves:
             records = lanes[lane].records
-            if len(records) > at and "f_train/linearized" in records[at]:
+            if len(records) > at and f"f_train/{self._linear}" in records[at]:
                 record = records[at]
-                test = record.get("f_test/linearized")
-                train = jnp.asarray(record["f_train/linearized"])
+                test = record.get(f"f_test/{self._linear}")
+                train = jnp.asarray(record[f"f_train/{self._linear}"])
                 return OutputState(train, None if test is None else jnp.asarray(test))
         return None
 

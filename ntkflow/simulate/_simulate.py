@@ -12,7 +12,7 @@ from jaxtyping import ArrayLike
 
 from .._precision import at_full_precision
 from .._progress import Progress
-from ..flows import AbstractFlow, Coupled
+from ..flows import AbstractFlow, Coupled, kind_of
 from ..measures import (
     AbstractMeasure,
     check_affordable,
@@ -249,7 +249,7 @@ def _measures_for(
     problem: Problem, flows: Sequence[AbstractFlow]
 ) -> Sequence[AbstractMeasure]:
     watched = Coupled(tuple(flows)).parameter_flows
-    return default_measures(problem, [f.name for f in flows]) if watched else ()
+    return default_measures(problem, [kind_of(f) for f in flows]) if watched else ()
 
 
 @at_full_precision

@@ -238,7 +238,7 @@ def final_attrs(reason: Reason, stats: Mapping[str, Any]) -> dict[str, Any]:
     attrs = {"reason": reason.name.lower(), "t_reached": stats["t_reached"]}
     if stats["stopped_by"]:
         attrs |= {key: stats[key] for key in ("stopped_by", "stopped_at")}
-    if stats["failure"]:
+    if stats.get("failure"):
         attrs["failure"] = stats["failure"]
     told = ("seconds", "seconds_compiling", "seconds_total", "steps", "solver")
     told += ("error_growth", "error_growth_at", "rtol_used")

@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ntkflow import plots
+from ntkflow.plots._panels import possible_panels
 
 from .datasets import FLOWS, NT, N, make_dataset, make_regression, without_flows
 
@@ -81,3 +82,60 @@ def test_loss_without_examples_to_count_names_what_is_missing(ax):
     with pytest.raises(ValueError, match="keep the variable f_train or y_train"):
         plots.loss(dataset, ax=ax)
     assert plots.answers(dataset)
+
+
+def named(dataset, names):
+    """The dataset of a run whose flows were given names of their own."""
+    kinds = dataset["flow"].values
+    new = [names.get(flow, flow) for flow in kinds]
+    renamed = dataset.assign_coords(flow=new, flow_kind=("flow", kinds))
+    measured = dataset.attrs["measured_on"]
+    return renamed.assign_attrs(measured_on=names.get(measured, measured))
+
+
+def test_two_flows_of_a_kind_are_told_apart(ax):
+    dataset = make_dataset(flows=("gradient", "descent", "modified"))
+    kinds = ["gradient", "descent", "descent"]
+    dataset = dataset.assign_coords(
+        flow=["gradient", "slow", "fast"], flow_kind=("flow", kinds)
+    )
+    plots.loss(dataset, ax=ax)
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels[:3] == [
+        "network",
+        "gradient descent (slow)",
+        "gradient descent (fast)",
+    ]
+    colors = [line.get_color() for line in ax.lines]
+    assert len(set(colors)) == 3
+    # Dashed lines are seen over solid ones, whatever the order of the flows.
+    assert ax.lines[2].get_zorder() > ax.lines[0].get_zorder()
+    assert plots.answers(dataset)
+
+
+def test_names_of_ones_own_change_no_sentence_and_no_curve(ax):
+    plain = make_dataset()
+    names = {flow: f"{flow} of mine" for flow in FLOWS}
+    dataset = named(plain, names)
+
+    def words(given):
+        return " ".join(plots.answers(given)).replace(" (gradient of mine)", "")
+
+    assert words(dataset) == words(plain)
+    plots.residual_gap(dataset, ax=ax)
+    other = plots.residual_gap(plain, ax=Figure().add_subplot())
+    for a, b in zip(ax.lines, other.lines, strict=True):
+        np.testing.assert_array_equal(a.get_ydata(), b.get_ydata())
+    assert panels(dataset) == panels(plain)
+
+
+def test_what_follows_gradient_flow_follows_the_measured_flow():
+    """Gradient flow beside it, which is not measured, is not taken for it."""
+    dataset = make_dataset(flows=("momentum", "residual_evolving", "gradient"))
+    dataset = dataset.assign_attrs(measured_on="momentum")
+    assert "kernel_velocity" not in panels(dataset)
+    assert "residual_gap" in panels(dataset)
+
+
+def panels(dataset):
+    return [panel.name for panel in possible_panels(dataset)]
