@@ -17,7 +17,7 @@ from jaxtyping import Array, Inexact
 
 from .._errors import unknown_name
 from .._types import Params
-from ..kernels import kernel_of
+from ..kernels import kernel_of, modes_of
 from ..problem import Problem
 from ._base import ORIGIN, AbstractFlow, Context, Feedback, OutputState
 from ._parameters import decay_rate
@@ -126,7 +126,7 @@ class Residual(AbstractFlow):
         return _FrozenConstants(
             start=OutputState(origin.f, origin.f_test),
             decay=None if penalty is None else OutputState(*origin.push(penalty)),
-            kernel=_formed_kernel(problem) if _forming_pays(problem) else None,
+            kernel=_formed_kernel(problem) if _must_form(problem) else None,
         )
 
     def init(self, problem: Problem) -> OutputState:
@@ -249,6 +249,15 @@ def no_gradient_flow(along: str | None) -> ValueError:
 
 def _scale(factor: float, outputs: OutputState) -> OutputState:
     return jtu.tree_map(lambda a: factor * a, outputs)
+
+
+def _must_form(problem: Problem) -> bool:
+    """Whether the kernel is formed: where that pays, or Jᵀg cannot be taken."""
+    if _forming_pays(problem):
+        return True
+    return not modes_of(
+        lambda p: problem.outputs(p, problem.x[:1]), problem.params
+    ).reverse
 
 
 def _forming_pays(problem: Problem) -> bool:

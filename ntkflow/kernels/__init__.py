@@ -15,7 +15,12 @@ from ntkflow.kernels._error_estimate import (
     ntk_error_estimate as ntk_error_estimate,
 )
 from ntkflow.kernels._memory import default_max_bytes as default_max_bytes
-from ntkflow.kernels._modes import Modes as Modes, modes_of as modes_of
+from ntkflow.kernels._modes import (
+    Modes as Modes,
+    Obstacles as Obstacles,
+    modes_of as modes_of,
+    obstacles_of as obstacles_of,
+)
 from ntkflow.kernels._ntk import ntk as ntk
 from ntkflow.kernels._of_problem import kernel_of as kernel_of
 from ntkflow.kernels._operator import NTKOperator as NTKOperator

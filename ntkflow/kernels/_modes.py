@@ -27,6 +27,21 @@ class Modes(NamedTuple):
     reverse: bool
 
 
+class Obstacles(NamedTuple):
+    """What keeps a program from being differentiated.
+
+    Attributes:
+        forward: What hides it from jvp, in words; None if nothing does.
+        reverse: What hides it from vjp, likewise.
+        in_equinox: Whether one of them is equinox's or diffrax's, as in the adjoints of
+            differential equations.
+    """
+
+    forward: str | None
+    reverse: str | None
+    in_equinox: bool
+
+
 def find_modes(jaxpr: jex.Jaxpr, n_leaves: int) -> Modes:
     """Read off a program how it can be differentiated.
 
@@ -40,9 +55,8 @@ def find_modes(jaxpr: jex.Jaxpr, n_leaves: int) -> Modes:
 
     Verified by: tests/kernels/test_modes.py::test_modes_are_those_jax_has
     """
-    search = _Search()
-    search.visit(jaxpr, [i < n_leaves for i in range(len(jaxpr.invars))])
-    return Modes(forward=search.forward, reverse=search.reverse)
+    found = _find_obstacles(jaxpr, n_leaves)
+    return Modes(forward=found.forward is None, reverse=found.reverse is None)
 
 
 def modes_of(function: Callable[[PyTree], Any], params: PyTree) -> Modes:
@@ -62,11 +76,44 @@ def modes_of(function: Callable[[PyTree], Any], params: PyTree) -> Modes:
     return find_modes(jaxpr, len(jaxpr.invars))
 
 
+def obstacles_of(function: Callable[[PyTree], Any], params: PyTree) -> Obstacles:
+    """What keeps a function from being differentiated with respect to its argument.
+
+    Args:
+        function: Of arrays, whatever else it depends on held.
+        params: Its argument.
+
+    Returns:
+        The first obstacle to each mode.
+
+    Verified by:
+        tests/simulate/test_one_mode.py::test_the_cause_is_named
+    """
+    jaxpr = jax.make_jaxpr(function)(params).jaxpr
+    return _find_obstacles(jaxpr, len(jaxpr.invars))
+
+
+def _find_obstacles(jaxpr: jex.Jaxpr, n_leaves: int) -> Obstacles:
+    search = _Search()
+    search.visit(jaxpr, [i < n_leaves for i in range(len(jaxpr.invars))])
+    return Obstacles(search.forward, search.reverse, search.in_equinox)
+
+
 class _Search:
     """Follows the trained leaves through a jaxpr and what it calls."""
 
     def __init__(self) -> None:
-        self.forward = self.reverse = True
+        self.forward: str | None = None
+        self.reverse: str | None = None
+        self.in_equinox = False
+
+    def described(self, what: str, inner: Any) -> str:
+        """An obstacle, with the place in the user's code that it comes from."""
+        place = getattr(inner.jaxpr.debug_info, "func_src_info", None) or ""
+        if any(f"{package}/" in place for package in ("equinox", "diffrax")):
+            self.in_equinox = True
+            return f"{what} inside equinox or diffrax"
+        return f"{what} ({place})" if place else what
 
     def visit(self, jaxpr: jex.Jaxpr, varies: Sequence[bool]) -> list[bool]:
         """Which results vary with the leaves, given which inputs do."""
@@ -85,7 +132,9 @@ class _Search:
         if name == "stop_gradient":
             return [False]
         if name.startswith("custom_vjp_call"):
-            self.forward = False
+            if self.forward is None:
+                what = "a custom reverse rule by jax.custom_vjp"
+                self.forward = self.described(what, params["call_jaxpr"])
             return every
         if name.startswith("custom_jvp_call"):
             return every  # its rule stands for whatever it calls
@@ -96,7 +145,9 @@ class _Search:
             found = self.iterate(
                 params["body_jaxpr"], varies[first:], n_consts, n_carry
             )
-            self.reverse = self.reverse and not any(found)
+            if self.reverse is None and any(found):
+                what = "a loop of unknown length by jax.lax.while_loop"
+                self.reverse = self.described(what, params["body_jaxpr"])
             return found
         if name == "scan":
             sizes = params["num_consts"], params["num_carry"]

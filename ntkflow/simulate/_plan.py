@@ -137,6 +137,7 @@ def plan_solves(
     atol: float,
     events: Sequence[AbstractEvent],
     dense_steps: int,
+    forward: bool = True,
 ) -> list[PlannedSolve]:
     """Groups flows into solves: those with the same solver are integrated together.
 
@@ -151,6 +152,7 @@ def plan_solves(
         atol: Absolute tolerance, in units of each flow's state.
         events: Cheap stop conditions; they end the measured solve.
         dense_steps: Steps of dense output a segment keeps.
+        forward: Whether the model has forward derivatives.
 
     Returns:
         The solves; the one that measures read comes last, so that the others' outputs
@@ -174,7 +176,7 @@ def plan_solves(
         measured = bool(first) and first[0].name in coupled.names
         methods = {"": chosen}
         if chosen == "auto":
-            methods = _methods(coupled, problem, controller)
+            methods = _methods(coupled, problem, controller, forward=forward)
         solves = {
             name: Solve(
                 coupled,
@@ -222,13 +224,16 @@ def _methods(
     coupled: Coupled,
     problem: Problem,
     controller: dfx.AbstractStepSizeController | None,
+    *,
+    forward: bool,
 ) -> dict[str, dfx.AbstractSolver]:
     """What `auto` may take, the explicit method first."""
     # As cheap as Tsit5, and truer to loose tolerances where a flow escapes a plateau.
     methods: dict[str, dfx.AbstractSolver] = {EXPLICIT: Explicit(dfx.Dopri5())}
-    # Fixed steps leave nothing to choose; what else there is takes flows that decay.
+    # Fixed steps leave nothing to choose; what else there is takes flows that decay,
+    # and products with their Jacobians.
     fixed = isinstance(controller, dfx.ConstantStepSize)
-    if fixed or any(flow.oscillates for flow in coupled.parameter_flows):
+    if fixed or not forward or any(flow.oscillates for flow in coupled.parameter_flows):
         return methods
     # Where velocities jump, it alone takes the small steps that errors ask for.
     if has_kinks(problem):

@@ -22,7 +22,7 @@ from ..measures import (
 from ..problem import Problem
 from ._accuracy import accuracy_warning
 from ._compiling import CompileClock
-from ._derivatives import check_derivatives
+from ._derivatives import check_derivatives, find_obstacles
 from ._events import AbstractEvent
 from ._growth import growth_warning
 from ._lanes import Lanes
@@ -163,10 +163,11 @@ def simulate(
         raise ValueError("resume=True needs checkpoint=, the directory to resume from.")
     lanes = _lanes(problem, ensemble, events, dense=dense)
     asked = default_flows() if flows is None else tuple(flows)
+    obstacles = find_obstacles(problem)
+    forward = obstacles.forward is None
     if measures is None:
-        measures = _measures_for(problem, complete_flows(asked, ()))
+        measures = _measures_for(problem, complete_flows(asked, ()), forward=forward)
     collect_variables(measures, problem)
-    check_derivatives(problem)
     all_flows = complete_flows(asked, measures)
     _check_events(events, problem, all_flows)
     costly = [event for event in events if event.costly]
@@ -180,7 +181,9 @@ def simulate(
         atol=atol,
         events=[event for event in events if not event.costly],
         dense_steps=segment_steps if dense else 0,
+        forward=forward,
     )
+    check_derivatives(obstacles, planned, measures)
     check_updates(planned, problem, float(times[-1]), costly)
     announcement = check_affordable(measures, problem, len(times))
     request = Request(
@@ -200,11 +203,7 @@ def simulate(
     )
     with Progress(enabled=progress) as line, CompileClock() as compiling:
         line.say(announcement)
-        if costly:
-            line.say(
-                f"{type(costly[0]).__name__} is costly: it is read at the save times, "
-                "then located with about ten more readings."
-            )
+        _announce_costly(costly, line)
         run = Run(request, checkpoint, line, compiling, resume=resume)
         trajectory = run.finish()
     said = _warning(trajectory, rtol, estimated=global_error)
@@ -234,6 +233,14 @@ def _check_counts(**counts: int) -> None:
             raise ValueError(f"{name} must be at least 1, got {value}.")
 
 
+def _announce_costly(costly: Sequence[AbstractEvent], line: Progress) -> None:
+    if costly:
+        line.say(
+            f"{type(costly[0]).__name__} is costly: it is read at the save times, "
+            "then located with about ten more readings."
+        )
+
+
 def _what_failed(
     trajectory: Trajectory, end: float, checkpoint: str | Path | None
 ) -> str:
@@ -246,10 +253,13 @@ def _what_failed(
 
 
 def _measures_for(
-    problem: Problem, flows: Sequence[AbstractFlow]
+    problem: Problem, flows: Sequence[AbstractFlow], *, forward: bool
 ) -> Sequence[AbstractMeasure]:
-    watched = Coupled(tuple(flows)).parameter_flows
-    return default_measures(problem, [kind_of(f) for f in flows]) if watched else ()
+    if not Coupled(tuple(flows)).parameter_flows:
+        return ()
+    found = default_measures(problem, [kind_of(flow) for flow in flows])
+    # The velocity of the kernel is a forward derivative.
+    return [measure for measure in found if forward or "velocity" not in measure.needs]
 
 
 @at_full_precision
