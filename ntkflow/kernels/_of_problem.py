@@ -1,4 +1,4 @@
-"""The full kernel of a problem, at any value of its trained leaves."""
+"""The kernel of a problem, at any value of its trained leaves."""
 
 from typing import cast
 
@@ -10,24 +10,29 @@ from ._ntk import ntk
 
 
 def kernel_of(
-    problem: Problem, params: Params, x: Shaped[Array, "Nt ..."] | None = None
-) -> Inexact[Array, "N1 K N K"]:
+    problem: Problem,
+    params: Params,
+    x: Shaped[Array, "Nt ..."] | None = None,
+    *,
+    outputs: str = "full",
+) -> Inexact[Array, "N1 ..."]:
     """Θ(x, X) = J(x) J(X)ᵀ at θ, over the problem's trained leaves.
 
     Args:
         problem: The problem.
         params: θ.
         x: Inputs of the first axis; the training inputs if None.
+        outputs: The layout, as for `ntk`.
 
     Returns:
-        The kernel in full layout.
+        The kernel; in full layout [N1, K, N, K].
     """
     rows, columns = (problem.x, None) if x is None else (x, problem.x)
     kernel = ntk(
         problem.model_of(params),
         rows,
         columns,
-        outputs="full",
+        outputs=outputs,
         trainable=problem.trainable,
     )
     return cast(Array, kernel)

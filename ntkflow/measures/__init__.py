@@ -18,12 +18,17 @@ from ._cost import (
     check_affordable as check_affordable,
     estimate as estimate,
 )
+from ._curvature import (
+    Curvature as Curvature,
+    leading_curvature as leading_curvature,
+)
 from ._defaults import (
     collect_variables as collect_variables,
     default_measures as default_measures,
 )
 from ._eigen import leading_eigenpairs as leading_eigenpairs
 from ._energy import EnergyDefect as EnergyDefect
+from ._kernel import layouts as layouts
 from ._lambda_min import LambdaMin as LambdaMin, loss_bound as loss_bound
 from ._laws import (
     ConservationLaw as ConservationLaw,
@@ -37,4 +42,7 @@ from ._movement import (
     KernelVelocity as KernelVelocity,
 )
 from ._parameters import ParameterDistance as ParameterDistance
+from ._regression import KernelRegression as KernelRegression
+from ._sharpness import Sharpness as Sharpness
 from ._spectrum import EffectiveRank as EffectiveRank, Spectrum as Spectrum
+from ._step import KernelStep as KernelStep

@@ -8,7 +8,7 @@ in a `Snapshot`.
 import abc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import equinox as eqx
 from equinox import AbstractClassVar
@@ -16,9 +16,26 @@ from jaxtyping import Array, Inexact
 
 from .._types import Params, Scalar
 from ..problem import Problem
+from ._curvature import Curvature
 
-SHARED = frozenset({"kernel", "velocity", "linearized", "quadrature"})
-"""The shared quantities a measure may ask for."""
+SHARED = frozenset({
+    "kernel",
+    "velocity",
+    "kernel_test",
+    "kernel_before",
+    "kernel_trace",
+    "velocity_trace",
+    "kernel_test_trace",
+    "kernel_before_trace",
+    "curvature",
+    "linearized",
+    "quadrature",
+})
+"""The shared quantities a measure may ask for.
+
+Those of the full kernel have a twin of the trace kernel, the sum over outputs, for
+which the full kernel need not be formed.
+"""
 
 
 class Snapshot(eqx.Module):
@@ -34,10 +51,21 @@ class Snapshot(eqx.Module):
         energy: The flow's energy in units of the loss (L itself for gradient flow).
         kernel: Θ_t(X, X), if a measure needs `"kernel"` or `"velocity"`.
         kernel0: Θ₀(X, X), likewise.
+        kernel_test: Θ_t(X_test, X), if needed.
+        kernel_before: Θ(X, X) at the save time before this one (at t = 0 for the
+            first), if needed.
+        kernel_trace: The sum over outputs of Θ_t(X, X), if a measure needs
+            `"kernel_trace"` or `"velocity_trace"`.
+        kernel0_trace: That of Θ₀(X, X), likewise.
+        kernel_test_trace: That of Θ_t(X_test, X), if needed.
+        kernel_before_trace: That of the save time before, if needed.
+        time_before: The save time before, zero for the first, if needed.
         eigenpairs: Leading eigenvalues [M], largest first, and eigenvectors [N·K, M] of
             Θ_t, solved for once where several measures read them; a measure without
             them solves for its own.
         velocity: dΘ/dt along the gradient flow, if a measure needs `"velocity"`.
+        velocity_trace: Its sum over outputs, if a measure needs `"velocity_trace"`.
+        curvature: The leading eigenpair of the Hessian of c·L, if needed.
         linearized: Training outputs of the linearized flow, if needed and simulated.
         linearized_test: Its test outputs, likewise.
         quadrature: The dissipated energy since t = 0 (c∫‖∇L‖²dt for gradient flow), if
@@ -54,7 +82,16 @@ class Snapshot(eqx.Module):
     kernel: Inexact[Array, "N K N K"] | None = None
     kernel0: Inexact[Array, "N K N K"] | None = None
     eigenpairs: tuple[Inexact[Array, " M"], Inexact[Array, "NK M"]] | None = None
+    kernel_test: Inexact[Array, "Nt K N K"] | None = None
+    kernel_before: Inexact[Array, "N K N K"] | None = None
+    kernel_trace: Inexact[Array, "N N"] | None = None
+    kernel0_trace: Inexact[Array, "N N"] | None = None
+    kernel_test_trace: Inexact[Array, "Nt N"] | None = None
+    kernel_before_trace: Inexact[Array, "N N"] | None = None
+    time_before: Scalar | None = None
     velocity: Inexact[Array, "N K N K"] | None = None
+    velocity_trace: Inexact[Array, "N N"] | None = None
+    curvature: Curvature | None = None
     linearized: Inexact[Array, "N K"] | None = None
     linearized_test: Inexact[Array, "Nt K"] | None = None
     quadrature: Scalar | None = None
@@ -83,10 +120,15 @@ class AbstractMeasure(eqx.Module):
     """A quantity read off a saved moment.
 
     Attributes:
-        needs: The shared quantities it reads, a subset of `SHARED`.
+        needs: The shared quantities it reads, a subset of `SHARED`: a class variable,
+            or a property where they depend on how the measure is set.
     """
 
-    needs: AbstractClassVar[frozenset[str]]
+    if TYPE_CHECKING:
+        # Where a property overrides it, checkers take an abstract one for a field.
+        needs: ClassVar[frozenset[str]]
+    else:
+        needs: AbstractClassVar[frozenset[str]]
 
     @abc.abstractmethod
     def prepare(self, first: Snapshot) -> Any:

@@ -3,13 +3,15 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .._progress import duration
 from ..kernels import default_max_bytes, ntk, ntk_velocity
 from ..problem import Problem
 from ._base import AbstractMeasure
+from ._curvature import leading_curvature
 from ._flop_count import count_flops
-from ._kernel import kernel_entries
+from ._kernel import kernel_entries, kernel_size, layouts, named
 
 PRODUCT_FLOPS_PER_SECOND = 2e10
 """The rate at which kernels are built: matrix products in double precision on one core.
@@ -62,12 +64,10 @@ def estimate(measures: Sequence[AbstractMeasure], problem: Problem) -> CostEstim
     Returns:
         Memory, arithmetic and time.
     """
-    needs = frozenset[str]().union(*(measure.needs for measure in measures))
     reading = sum(measure.flops(problem) for measure in measures)
-    shared = _shared_flops(needs, problem)
-    one = kernel_entries(problem) * problem.dtype.itemsize
+    shared = _shared_flops(_needs(measures), problem)
     seconds = shared / PRODUCT_FLOPS_PER_SECOND + reading / READING_FLOPS_PER_SECOND
-    return CostEstimate(_copies(needs) * one, shared + reading, seconds)
+    return CostEstimate(_bytes_held(measures, problem), shared + reading, seconds)
 
 
 def check_affordable(
@@ -91,24 +91,26 @@ def check_affordable(
         tests/measures/test_cost.py::test_kernel_beyond_memory_is_refused_with_a_remedy
     """
     bound = MEMORY_SHARES * default_max_bytes()
-    needs = frozenset[str]().union(*(measure.needs for measure in measures))
-    size = problem.n_examples * problem.n_outputs
-    one = kernel_entries(problem) * problem.dtype.itemsize
-    if _copies(needs) * one > bound:
+    outputs = (layouts(_needs(measures), "kernel") or ("full",))[0]
+    size = kernel_size(problem, outputs)
+    held = _bytes_held(measures, problem)
+    if held > bound:
         # Before anything is traced: so large a kernel may not even be planned.
-        fits = math.isqrt(bound // (_copies(needs) * problem.dtype.itemsize))
+        fits = math.isqrt(bound * size**2 // held) * problem.n_examples // size
+        one = size**2 * problem.dtype.itemsize
+        kernel = "kernel" if outputs == "full" else "trace kernel"
         raise ValueError(
-            f"The measures read the kernel of {problem.n_examples} examples and "
-            f"{problem.n_outputs} outputs, a [{size}, {size}] matrix of {_bytes(one)}. "
-            f"They would hold {_copies(needs)} arrays of this size, "
-            f"{_bytes(_copies(needs) * one)}, where at most {_bytes(bound)} may be "
-            f"used, half of the memory. Train on at most {fits // problem.n_outputs} "
-            f"examples, {_remedy(needs, problem)}, or leave out the measures that need "
+            f"The measures read the {kernel} of {problem.n_examples} examples and "
+            f"{problem.n_outputs} outputs, a [{size}, {size}] matrix of "
+            f"{_in_bytes(one)}. With what is read beside it they would hold "
+            f"{_in_bytes(held)}, where at most {_in_bytes(bound)} may be used, half of "
+            f"the memory. Train on at most {fits} examples, "
+            f"{_remedy(measures, problem)}, or leave out the measures that need "
             f'"kernel" or "velocity".'
         )
     cost = estimate(measures, problem)
     memory = (
-        f"kernels of [{size}, {size}] held in {_bytes(cost.kernel_bytes)}"
+        f"kernels of [{size}, {size}] held in {_in_bytes(cost.kernel_bytes)}"
         if cost.kernel_bytes
         else "no kernel"
     )
@@ -118,42 +120,93 @@ def check_affordable(
     )
 
 
-def _copies(needs: frozenset[str]) -> int:
+def _needs(measures: Sequence[AbstractMeasure]) -> frozenset[str]:
+    return frozenset[str]().union(*(measure.needs for measure in measures))
+
+
+def _copies(needs: frozenset[str], outputs: str) -> int:
     # Arrays of the kernel's size that exist at once.
-    if "velocity" in needs:
+    if named("velocity", outputs) in needs:
         # Θ_t, Θ₀, dΘ/dt; and a derivative carries every working copy twice.
-        return 3 + 2 * _WORKING_COPIES
-    return 2 + _WORKING_COPIES if "kernel" in needs else 0
+        count = 3 + 2 * _WORKING_COPIES
+    else:
+        count = 2 + _WORKING_COPIES if named("kernel", outputs) in needs else 0
+    return count + (named("kernel_before", outputs) in needs)
+
+
+def _bytes_held(measures: Sequence[AbstractMeasure], problem: Problem) -> int:
+    needs = _needs(measures)
+    n_test = 0 if problem.x_test is None else len(problem.x_test)
+    entries = 0
+    for outputs in ("full", "trace"):
+        one = kernel_entries(problem, outputs)
+        entries += _copies(needs, outputs) * one
+        if named("kernel_test", outputs) in needs:
+            # The rows of the test set, and a working copy of them.
+            entries += 2 * n_test * one // problem.n_examples
+    return entries * problem.dtype.itemsize
 
 
 def _shared_flops(needs: frozenset[str], problem: Problem) -> float:
     # The arithmetic of what `simulate` computes once for all measures.
     flops = 0.0
-    if needs & {"kernel", "velocity"}:
+    blocks = {
+        "kernel": (problem.x, None),
+        "kernel_before": (problem.x, None),
+        "kernel_test": (problem.x_test, problem.x),
+    }
+    for name, (x1, x2) in blocks.items():
+        for outputs in layouts(needs, name)[:1]:
+            flops += _kernel_flops(problem, outputs, x1, x2)
+    for outputs in layouts(needs, "velocity")[:1]:
         flops += count_flops(
-            lambda params: ntk(
-                problem.model_of(params),
-                problem.x,
-                outputs="full",
-                trainable=problem.trainable,
+            lambda params, outputs=outputs: ntk_velocity(
+                problem, problem.model_of(params), outputs=outputs
             ),
             problem.params,
         )
-    if "velocity" in needs:
+    if "curvature" in needs:
+        # Its loop ends on a condition and counts once, as one cycle, which a warm start
+        # takes.
         flops += count_flops(
-            lambda params: ntk_velocity(problem, problem.model_of(params)),
-            problem.params,
+            lambda params: leading_curvature(problem, params), problem.params
         )
     return flops
 
 
-def _remedy(needs: frozenset[str], problem: Problem) -> str:
-    if "velocity" in needs:
-        return "leave out KernelVelocity"
-    return "use float32" if problem.dtype.itemsize > 4 else "use fewer outputs"
+def _kernel_flops(problem: Problem, outputs: str, x1: Any, x2: Any = None) -> float:
+    return count_flops(
+        lambda params: ntk(
+            problem.model_of(params),
+            x1,
+            x2,
+            outputs=outputs,
+            trainable=problem.trainable,
+        ),
+        problem.params,
+    )
 
 
-def _bytes(count: int) -> str:
+def _remedy(measures: Sequence[AbstractMeasure], problem: Problem) -> str:
+    needs = _needs(measures)
+    remedies = []
+    if problem.n_outputs > 1 and "full" in layouts(needs, "kernel"):
+        size = problem.n_examples
+        remedies.append(
+            f'give the measures outputs="trace", which read a [{size}, {size}] kernel '
+            "(KernelDrift, KernelDistance, KernelVelocity, KernelStep, Alignment, "
+            "Spectrum, EffectiveRank and KernelRegression do)"
+        )
+    if needs & {"velocity", "velocity_trace"}:
+        remedies.append("leave out KernelVelocity")
+    elif problem.dtype.itemsize > 4:
+        remedies.append("use float32")
+    elif not remedies:
+        remedies.append("use fewer outputs")
+    return ", ".join(remedies)
+
+
+def _in_bytes(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 

@@ -7,9 +7,10 @@ from ._alignment import Alignment
 from ._base import AbstractMeasure, Variable
 from ._conservation import Conservation
 from ._energy import EnergyDefect
+from ._kernel import kernel_size
 from ._laws import conservation_laws
 from ._linearization import LinearizationGap
-from ._modes import Modes
+from ._modes import Modes, reads_full_modes
 from ._movement import KernelDistance, KernelDrift, KernelVelocity
 from ._parameters import ParameterDistance
 from ._spectrum import EffectiveRank, Spectrum
@@ -24,9 +25,10 @@ def default_measures(
 ) -> tuple[AbstractMeasure, ...]:
     """The measures that make sense for a problem and the flows it is trained by.
 
-    Left out are comparisons with targets that are no rows of outputs, the gap to a
-    linearized flow that does not run, and conservation laws where none is known or the
-    first parameter flow is not gradient flow.
+    Of several outputs, measures of the kernel read the trace kernel as well. Left out
+    are comparisons with targets that are no rows of outputs, the gap to a linearized
+    flow that does not run, and conservation laws where none is known or the first
+    parameter flow is not gradient flow.
 
     Args:
         problem: The problem.
@@ -39,12 +41,17 @@ def default_measures(
 
     Verified by: tests/measures/test_defaults.py::test_defaults_suit_the_problem
     """
-    k = min(_MODES, problem.n_examples * problem.n_outputs)
-    found: list[AbstractMeasure] = [KernelDrift(), KernelDistance(), KernelVelocity()]
-    if has_target_rows(problem):
-        found.append(Alignment())
-    found += [Spectrum(k), EffectiveRank(), Modes(k), ParameterDistance()]
-    found.append(EnergyDefect())
+    found: list[AbstractMeasure] = []
+    # Of one output the trace kernel is the kernel.
+    for outputs in ("trace", "full") if problem.n_outputs > 1 else ("full",):
+        found += [KernelDrift(outputs), KernelDistance(outputs)]
+        found.append(KernelVelocity(outputs))
+        if has_target_rows(problem):
+            found.append(Alignment(outputs))
+        k = min(_MODES, kernel_size(problem, outputs))
+        found += [Spectrum(k, outputs), EffectiveRank(outputs)]
+    k = min(_MODES, kernel_size(problem, "full"))
+    found += [Modes(k), ParameterDistance(), EnergyDefect()]
     if "linearized" in flow_names and has_target_rows(problem):
         found.append(LinearizationGap())
     measured = next((name for name in flow_names if name in _PARAMETER_FLOWS), None)
@@ -86,7 +93,7 @@ def collect_variables(
                     f"{type(measure).__name__}: give each measure once."
                 )
             collected[name] = variable
-    modal = [m for m in measures if isinstance(m, Spectrum | Modes)]
+    modal = [m for m in measures if reads_full_modes(m)]
     size = problem.n_examples * problem.n_outputs
     if len({size if m.k is None else m.k for m in modal}) > 1:
         listed = " and ".join(repr(measure) for measure in modal)

@@ -6,6 +6,7 @@ from jaxtyping import Array, Inexact, PRNGKeyArray
 from ..kernels import top_eigenpairs
 from ..problem import Problem
 from ._base import Snapshot
+from ._kernel import kernel_size
 
 _RESTARTS = 2
 """Restarts a partial eigen-solve is reckoned at; the spectra of kernels take about so
@@ -26,12 +27,12 @@ def fixed_key() -> PRNGKeyArray:
 
 
 def leading_eigenpairs(
-    kernel: Inexact[Array, "N K N K"], k: int
-) -> tuple[Inexact[Array, " M"], Inexact[Array, "NK M"]]:
-    """The k leading eigenpairs of a full kernel, the same every time.
+    kernel: Inexact[Array, "N ..."], k: int
+) -> tuple[Inexact[Array, " M"], Inexact[Array, "n M"]]:
+    """The k leading eigenpairs of a kernel, the same every time.
 
     Args:
-        kernel: Θ in full layout.
+        kernel: Θ in full layout, or the trace kernel.
         k: How many.
 
     Returns:
@@ -59,16 +60,22 @@ def eigenpairs_of(
     return values[:k], vectors[:, :k]
 
 
-def check_modes(owner: str, k: int | None, problem: Problem | None = None) -> None:
+def check_modes(
+    owner: str,
+    k: int | None,
+    problem: Problem | None = None,
+    outputs: str = "full",
+) -> None:
     """Refuses a number of modes that no kernel, or not this problem's, has.
 
     Args:
         owner: The measure, as named in the message.
         k: The number asked for; None is all of them.
         problem: The problem, where it is known.
+        outputs: Which kernel, `"full"` or `"trace"`.
 
     Raises:
-        ValueError: If k is no positive integer, or more than N·K.
+        ValueError: If k is no positive integer, or more than the kernel has.
     """
     if k is None:
         return
@@ -76,22 +83,29 @@ def check_modes(owner: str, k: int | None, problem: Problem | None = None) -> No
         raise ValueError(
             f"{owner}: `k` must be a positive integer, or None for all, got {k!r}."
         )
-    if problem is not None and k > problem.n_examples * problem.n_outputs:
-        size = problem.n_examples * problem.n_outputs
+    if problem is not None and k > kernel_size(problem, outputs):
+        size = kernel_size(problem, outputs)
+        kernel = f"kernel of {problem.n_examples} examples"
+        if outputs == "full":
+            kernel += f" and {problem.n_outputs} outputs"
+        else:
+            kernel = f"trace {kernel}"
         raise ValueError(
-            f"{owner} asks for {k} modes, but the kernel of {problem.n_examples} "
-            f"examples and {problem.n_outputs} outputs has {size}. Use k={size} or "
+            f"{owner} asks for {k} modes, but the {kernel} has {size}. Use k={size} or "
             "less, or k=None for all."
         )
 
 
-def eigen_flops(problem: Problem, k: int | None, *, vectors: bool) -> float:
+def eigen_flops(
+    problem: Problem, k: int | None, *, vectors: bool, outputs: str = "full"
+) -> float:
     """Arithmetic of an eigen-solve of the kernel.
 
     Args:
         problem: The problem.
         k: How many eigenvalues; None for all.
         vectors: Whether eigenvectors are wanted too.
+        outputs: Which kernel, `"full"` or `"trace"`.
 
     Returns:
         Floating-point operations: for a dense solve the classical counts, 4/3·n³
@@ -99,7 +113,7 @@ def eigen_flops(problem: Problem, k: int | None, *, vectors: bool) -> float:
 
     Source: Golub & Van Loan (2013), section 8.3.
     """
-    size = float(problem.n_examples * problem.n_outputs)
+    size = float(kernel_size(problem, outputs))
     dense = (9.0 if vectors else 4.0 / 3.0) * size**3
     if k is None:
         return dense

@@ -1,7 +1,7 @@
 """The residual, mode by mode, in the initial and in the current eigenbasis."""
 
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple, final
+from typing import ClassVar, NamedTuple, TypeGuard, final
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -162,7 +162,9 @@ def _is_predictable(problem: Problem) -> bool:
 
 
 def leading_modes(measures: Sequence[AbstractMeasure]) -> int:
-    """How many leading eigenpairs the measures read, so that one solve serves them all.
+    """How many leading eigenpairs of the full kernel the measures read.
+
+    One solve then serves them all.
 
     Args:
         measures: The measures.
@@ -170,5 +172,19 @@ def leading_modes(measures: Sequence[AbstractMeasure]) -> int:
     Returns:
         The largest number asked for; 0 if none is, or only whole spectra are.
     """
-    readers = (m for m in measures if isinstance(m, Modes | Spectrum))
+    readers = (m for m in measures if reads_full_modes(m))
     return max((m.k or 0 for m in readers), default=0)
+
+
+def reads_full_modes(measure: AbstractMeasure) -> TypeGuard[Modes | Spectrum]:
+    """Whether a measure reads eigenpairs of the full kernel.
+
+    Args:
+        measure: The measure.
+
+    Returns:
+        Whether its variables run over the dimension `mode`.
+    """
+    if isinstance(measure, Spectrum):
+        return measure.outputs == "full"
+    return isinstance(measure, Modes)

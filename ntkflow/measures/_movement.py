@@ -3,14 +3,24 @@
 Each is undefined, hence NaN or infinite, where the kernel at t = 0 vanishes.
 """
 
-from typing import ClassVar, final
+from typing import final
 
-import jax.numpy as jnp
+import equinox as eqx
 from jaxtyping import Array, Float
 
 from ..problem import Problem
 from ._base import AbstractMeasure, Snapshot, Variable
-from ._kernel import frobenius, given, kernel_entries
+from ._kernel import (
+    check_outputs,
+    frobenius,
+    given,
+    in_words,
+    kernel_at_start,
+    kernel_entries,
+    kernel_now,
+    named,
+    turned,
+)
 
 
 @final
@@ -20,12 +30,24 @@ class KernelDrift(AbstractMeasure):
     Zero as long as the network is its own linearization. In NTK parameterization it
     falls as 1/width.
 
+    Attributes:
+        outputs: `"full"` for the kernel over examples and outputs, `"trace"` for the
+            trace kernel, its sum over outputs; variables of the latter end in `_trace`.
+
     Source: Chizat, Oyallon & Bach (2019), section 1; Lee et al. (2019), section 3.
     Verified by: tests/measures/test_movement.py::test_drift_matches_the_loop,
         tests/measures/test_movement.py::test_kernel_of_a_linear_model_does_not_move
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"kernel"})
+    outputs: str = eqx.field(static=True, default="full")
+
+    def __check_init__(self):
+        check_outputs(self.outputs)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The kernel."""
+        return frozenset({named("kernel", self.outputs)})
 
     def prepare(self, first: Snapshot) -> Float[Array, ""]:
         """‖Θ₀‖_F.
@@ -36,7 +58,7 @@ class KernelDrift(AbstractMeasure):
         Returns:
             A scalar.
         """
-        return frobenius(given(first.kernel0, "kernel"))
+        return frobenius(kernel_at_start(first, self.outputs))
 
     def __call__(self, now: Snapshot, prepared: Array) -> dict[str, Array]:
         """The drift up to now.
@@ -46,13 +68,13 @@ class KernelDrift(AbstractMeasure):
             prepared: ‖Θ₀‖_F.
 
         Returns:
-            `kernel_drift`.
+            `kernel_drift`, or `kernel_drift_trace`.
         """
-        change = given(now.kernel, "kernel") - given(now.kernel0, "kernel")
-        return {"kernel_drift": frobenius(change) / prepared}
+        change = kernel_now(now, self.outputs) - kernel_at_start(now, self.outputs)
+        return {named("kernel_drift", self.outputs): frobenius(change) / prepared}
 
     def variables(self, problem: Problem) -> dict[str, Variable]:
-        """`kernel_drift`.
+        """`kernel_drift`, or `kernel_drift_trace`.
 
         Args:
             problem: The problem.
@@ -60,7 +82,8 @@ class KernelDrift(AbstractMeasure):
         Returns:
             The variable, a number at every save time.
         """
-        return {"kernel_drift": Variable((), "relative change of the kernel")}
+        words = f"relative change of the {in_words(self.outputs)}"
+        return {named("kernel_drift", self.outputs): Variable((), words)}
 
     def flops(self, problem: Problem) -> float:
         """Three operations an entry.
@@ -71,7 +94,7 @@ class KernelDrift(AbstractMeasure):
         Returns:
             Floating-point operations.
         """
-        return 3.0 * kernel_entries(problem)
+        return 3.0 * kernel_entries(problem, self.outputs)
 
 
 @final
@@ -79,15 +102,26 @@ class KernelDistance(AbstractMeasure):
     """The change of the kernel up to its scale, 1 − ⟨Θ_t, Θ₀⟩/(‖Θ_t‖_F‖Θ₀‖_F).
 
     Zero when the kernel has only been multiplied by a positive number; never above one,
-    since kernels are positive semidefinite. Computed as ½‖Θ_t/‖Θ_t‖ − Θ₀/‖Θ₀‖‖², which
-    stays accurate where the quotient is close to one.
+    since kernels are positive semidefinite.
+
+    Attributes:
+        outputs: `"full"` for the kernel over examples and outputs, `"trace"` for the
+            trace kernel, its sum over outputs; variables of the latter end in `_trace`.
 
     Source: Fort et al. (2020), the kernel distance.
     Verified by: tests/measures/test_movement.py::test_distance_ignores_the_scale,
         tests/measures/test_movement.py::test_small_distance_keeps_its_digits
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"kernel"})
+    outputs: str = eqx.field(static=True, default="full")
+
+    def __check_init__(self):
+        check_outputs(self.outputs)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The kernel."""
+        return frozenset({named("kernel", self.outputs)})
 
     def prepare(self, first: Snapshot) -> Float[Array, ""]:
         """‖Θ₀‖_F.
@@ -98,7 +132,7 @@ class KernelDistance(AbstractMeasure):
         Returns:
             A scalar.
         """
-        return frobenius(given(first.kernel0, "kernel"))
+        return frobenius(kernel_at_start(first, self.outputs))
 
     def __call__(self, now: Snapshot, prepared: Array) -> dict[str, Array]:
         """The distance from the first kernel.
@@ -108,14 +142,14 @@ class KernelDistance(AbstractMeasure):
             prepared: ‖Θ₀‖_F.
 
         Returns:
-            `kernel_distance`.
+            `kernel_distance`, or `kernel_distance_trace`.
         """
-        kernel = given(now.kernel, "kernel")
-        turned = kernel / frobenius(kernel) - given(now.kernel0, "kernel") / prepared
-        return {"kernel_distance": 0.5 * jnp.sum(turned**2)}
+        kernel, start = (f(now, self.outputs) for f in (kernel_now, kernel_at_start))
+        distance = turned(kernel, start, prepared)
+        return {named("kernel_distance", self.outputs): distance}
 
     def variables(self, problem: Problem) -> dict[str, Variable]:
-        """`kernel_distance`.
+        """`kernel_distance`, or `kernel_distance_trace`.
 
         Args:
             problem: The problem.
@@ -123,11 +157,8 @@ class KernelDistance(AbstractMeasure):
         Returns:
             The variable, a number at every save time.
         """
-        return {
-            "kernel_distance": Variable(
-                (), "distance from the initial kernel, up to scale"
-            )
-        }
+        words = f"distance from the initial {in_words(self.outputs)}, up to scale"
+        return {named("kernel_distance", self.outputs): Variable((), words)}
 
     def flops(self, problem: Problem) -> float:
         """Seven operations an entry.
@@ -138,7 +169,7 @@ class KernelDistance(AbstractMeasure):
         Returns:
             Floating-point operations.
         """
-        return 7.0 * kernel_entries(problem)
+        return 7.0 * kernel_entries(problem, self.outputs)
 
 
 @final
@@ -147,10 +178,22 @@ class KernelVelocity(AbstractMeasure):
 
     The drift is at most its integral over time.
 
+    Attributes:
+        outputs: `"full"` for the kernel over examples and outputs, `"trace"` for the
+            trace kernel, its sum over outputs; variables of the latter end in `_trace`.
+
     Verified by: tests/measures/test_movement.py::test_velocity_matches_the_loop
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"velocity"})
+    outputs: str = eqx.field(static=True, default="full")
+
+    def __check_init__(self):
+        check_outputs(self.outputs)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Its velocity."""
+        return frozenset({named("velocity", self.outputs)})
 
     def prepare(self, first: Snapshot) -> Float[Array, ""]:
         """‖Θ₀‖_F.
@@ -161,7 +204,7 @@ class KernelVelocity(AbstractMeasure):
         Returns:
             A scalar.
         """
-        return frobenius(given(first.kernel0, "velocity"))
+        return frobenius(kernel_at_start(first, self.outputs))
 
     def __call__(self, now: Snapshot, prepared: Array) -> dict[str, Array]:
         """The speed now.
@@ -171,14 +214,14 @@ class KernelVelocity(AbstractMeasure):
             prepared: ‖Θ₀‖_F.
 
         Returns:
-            `kernel_velocity`, in units of 1/time.
+            `kernel_velocity` or `kernel_velocity_trace`, in units of 1/time.
         """
-        return {
-            "kernel_velocity": frobenius(given(now.velocity, "velocity")) / prepared
-        }
+        name = named("velocity", self.outputs)
+        speed = frobenius(given(getattr(now, name), name)) / prepared
+        return {named("kernel_velocity", self.outputs): speed}
 
     def variables(self, problem: Problem) -> dict[str, Variable]:
-        """`kernel_velocity`.
+        """`kernel_velocity`, or `kernel_velocity_trace`.
 
         Args:
             problem: The problem.
@@ -186,8 +229,9 @@ class KernelVelocity(AbstractMeasure):
         Returns:
             The variable, a number at every save time.
         """
-        name = "relative speed of the kernel"
-        return {"kernel_velocity": Variable((), name, units="1/time")}
+        words = f"relative speed of the {in_words(self.outputs)}"
+        variable = Variable((), words, units="1/time")
+        return {named("kernel_velocity", self.outputs): variable}
 
     def flops(self, problem: Problem) -> float:
         """Two operations an entry.
@@ -198,4 +242,4 @@ class KernelVelocity(AbstractMeasure):
         Returns:
             Floating-point operations.
         """
-        return 2.0 * kernel_entries(problem)
+        return 2.0 * kernel_entries(problem, self.outputs)

@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Inexact
+from jaxtyping import Array, Inexact, Shaped
 
 from ..problem import Problem
 
@@ -23,11 +23,14 @@ def has_target_rows(problem: Problem) -> bool:
     return bool(((problem.y >= 0) & (problem.y < problem.n_outputs)).all())
 
 
-def target_rows(problem: Problem) -> Inexact[Array, "N K"]:
-    """The training targets, one row of K numbers an example; labels become one-hot.
+def target_rows(
+    problem: Problem, y: Shaped[Array, "Nt ..."] | None = None
+) -> Inexact[Array, "_ K"]:
+    """Targets, one row of K numbers an example; labels become one-hot.
 
     Args:
         problem: The problem.
+        y: Targets like those of the problem; its training targets if None.
 
     Returns:
         The rows, in the parameters' dtype.
@@ -35,14 +38,15 @@ def target_rows(problem: Problem) -> Inexact[Array, "N K"]:
     Raises:
         ValueError: If the targets are neither rows nor labels.
     """
-    y = problem.y
     if not _have_a_shape_of_rows(problem):
+        y = problem.y
         raise ValueError(
             f"Targets of shape {list(y.shape)} and dtype {y.dtype} cannot be compared "
             f"with outputs of shape [{problem.n_examples}, {problem.n_outputs}]: rows "
-            "of K numbers or integer labels are expected. Leave out Alignment and "
-            "LinearizationGap."
+            "of K numbers or integer labels are expected. Leave out Alignment, "
+            "LinearizationGap and KernelRegression."
         )
+    y = problem.y if y is None else y
     if y.ndim == 1 and problem.n_outputs > 1:
         return jax.nn.one_hot(y, problem.n_outputs, dtype=problem.dtype)
     return y.reshape(-1, problem.n_outputs).astype(problem.dtype)

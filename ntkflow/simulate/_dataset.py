@@ -132,7 +132,7 @@ def assemble(
     arrays = {
         name: _stack([_series(lane, name, len(times)) for lane in records], ensemble)
         for name in names
-        if not name.startswith(("event/", "params/"))
+        if not name.startswith(("event/", "params/", "memory/"))
     }
     data: dict[str, Any] = {}
     flows = description["flows"]

@@ -4,11 +4,13 @@ Everything read at one save time is traced into one function, so that a quantity
 measures need (the kernel above all) is computed once.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, final
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array
 
@@ -18,6 +20,8 @@ from ..kernels import kernel_of, ntk_velocity
 from ..measures import (
     AbstractMeasure,
     Snapshot,
+    layouts,
+    leading_curvature,
     leading_eigenpairs,
     leading_modes,
 )
@@ -27,6 +31,11 @@ from ._events import AbstractEvent
 
 Record = dict[str, np.ndarray]
 """Arrays of one save time, named `variable/flow` or `measure/variable`."""
+
+_CURVED = "memory/curvature"
+"""Where a record keeps the Hessian's leading eigenvector, the start for the next."""
+
+_ENDS = ("", "_trace")
 
 
 LOSS_FACTOR = 1e6
@@ -41,14 +50,16 @@ class Reference(NamedTuple):
     """What readings compare with: everything taken at t = 0.
 
     Attributes:
-        kernel: Θ₀, or None.
+        kernels: Θ₀ in the layouts that measures read, under the snapshot's names.
+        before: What the first save time is given of the one before it, t = 0.
         prepared: What each measure prepared.
         events: What each costly event compares with.
         loss: The size that the training loss has at the start.
         once: Arrays of variables that are read at t = 0 alone.
     """
 
-    kernel: Array | None
+    kernels: dict[str, Array]
+    before: dict[str, Array]
     prepared: list[Any]
     events: list[Any]
     loss: Array
@@ -77,6 +88,12 @@ class Reader(eqx.Module):
         return frozenset(name for m in self.measures for name in m.needs)
 
     @property
+    def kernels(self) -> int:
+        """How many kernels of the training set a reading forms."""
+        names = ("kernel", "kernel_before")
+        return sum(bool(layouts(self.needs, name)) for name in names)
+
+    @property
     def flow(self) -> AbstractParameterFlow:
         """The measured flow."""
         return self.coupled.parameter_flows[0]
@@ -92,14 +109,15 @@ class Reader(eqx.Module):
         """
         if not self.measures:
             loss = _loss_size(problem, problem.outputs(problem.params, problem.x))
-            return Reference(None, [], self._event_references(problem), loss, {})
+            events = self._event_references(problem)
+            return Reference({}, {}, [], events, loss, {})
         state = self.coupled.init(problem)
         f0 = problem.outputs(problem.params, problem.x)
         x_test = problem.x_test
         test = None if x_test is None else problem.outputs(problem.params, x_test)
         own = OutputState(f0, test)
         time = jnp.zeros((), problem.dtype)
-        first = self._snapshot(problem, time, state, own, own, None)
+        first = self._snapshot(problem, time, state, own, own, None, None)
         prepared = [measure.prepare(first) for measure in self.measures]
         once = {}
         for measure, fixed in zip(self.measures, prepared, strict=True):
@@ -107,13 +125,24 @@ class Reader(eqx.Module):
             if not all(variable.over_time for variable in variables.values()):
                 values = measure(first, fixed)
                 once |= {n: values[n] for n in variables if not variables[n].over_time}
-        return Reference(
-            first.kernel,
-            prepared,
-            self._event_references(problem),
-            _loss_size(problem, f0),
-            once,
-        )
+        kernels = {"kernel0": first.kernel, "kernel0_trace": first.kernel_trace}
+        found = {name: array for name, array in kernels.items() if array is not None}
+        before = self._memory(problem, time, first)
+        events = self._event_references(problem)
+        loss = _loss_size(problem, f0)
+        return Reference(found, before, prepared, events, loss, once)
+
+    def _memory(self, problem: Problem, time: Array, now: Snapshot) -> dict[str, Array]:
+        # What the next reading is given of this one, named as in its record.
+        found: dict[str, Array] = {}
+        if layouts(self.needs, "kernel_before"):
+            found["time"] = time
+            leaves = named_leaves(now.params)
+            found |= {f"params/{name}": leaf for name, leaf in leaves}
+        if now.curvature is not None:
+            # A start need not be exact, and half the memory keeps it.
+            found[_CURVED] = now.curvature.vector.astype(jnp.float32)
+        return found
 
     def _event_references(self, problem: Problem) -> list[Any]:
         return [event.reference(problem) for event in self.events]
@@ -125,18 +154,23 @@ class Reader(eqx.Module):
         state: dict[str, Any],
         own: OutputState,
         linearized: OutputState | None,
-        kernel0: Array | None,
+        reference: Reference | None,
+        before: dict[str, Array] | None,
     ) -> Snapshot:
         params = self.flow.params(state[self.flow.name])
-        kernel = velocity = None
-        if self.needs & {"kernel", "velocity"}:
-            kernel = kernel_of(problem, params)
-        if "velocity" in self.needs:
-            velocity = ntk_velocity(problem, problem.model_of(params))
+        shared = self._kernels(problem, params, before)
+        if reference is not None:
+            shared |= reference.kernels
+        else:
+            shared |= {f"kernel0{end}": shared.get(f"kernel{end}") for end in _ENDS}
         modes = leading_modes(self.measures)
-        eigenpairs = None
-        if kernel is not None and modes > 0:
-            eigenpairs = leading_eigenpairs(kernel, modes)
+        if "kernel" in shared and modes > 0:
+            shared["eigenpairs"] = leading_eigenpairs(shared["kernel"], modes)
+        if "curvature" in self.needs:
+            start = None if before is None else before[_CURVED]
+            shared["curvature"] = leading_curvature(problem, params, start)
+        if layouts(self.needs, "kernel_before"):
+            shared["time_before"] = time if before is None else before["time"]
         return Snapshot(
             time=time,
             problem=problem,
@@ -145,14 +179,41 @@ class Reader(eqx.Module):
             f_train=own.train,
             f_test=own.test,
             energy=self.flow.energy(state[self.flow.name], problem),
-            kernel=kernel,
-            kernel0=kernel if kernel0 is None else kernel0,
-            eigenpairs=eigenpairs,
-            velocity=velocity,
             linearized=None if linearized is None else linearized.train,
             linearized_test=None if linearized is None else linearized.test,
             quadrature=state.get("quadrature"),
+            **shared,
         )
+
+    def _kernels(
+        self, problem: Problem, params: Any, before: dict[str, Array] | None
+    ) -> dict[str, Any]:
+        """The kernels that measures read, under the snapshot's names."""
+        earlier = params
+        if before is not None and layouts(self.needs, "kernel_before"):
+            leaves = [before[f"params/{name}"] for name, _ in named_leaves(params)]
+            earlier = jtu.tree_unflatten(jtu.tree_structure(params), leaves)
+        x_test = problem.x_test
+        forms: dict[str, Callable[[str], Array]] = {
+            "kernel": lambda to: kernel_of(problem, params, outputs=to),
+            "kernel_before": lambda to: kernel_of(problem, earlier, outputs=to),
+            "kernel_test": lambda to: kernel_of(problem, params, x_test, outputs=to),
+            "velocity": lambda to: ntk_velocity(
+                problem, problem.model_of(params), outputs=to
+            ),
+        }
+        found: dict[str, Any] = {}
+        for name, form in forms.items():
+            read = layouts(self.needs, name)
+            if not read:
+                continue
+            kernel = form(read[0])
+            if "full" in read:
+                found[name] = kernel
+            if "trace" in read:
+                summed = jnp.einsum("ikjk->ij", kernel) if "full" in read else kernel
+                found[f"{name}_trace"] = summed
+        return found
 
     def read(
         self,
@@ -162,6 +223,7 @@ class Reader(eqx.Module):
         time: Array,
         packed: Packed,
         linearized: OutputState | None,
+        before: dict[str, Array],
     ) -> dict[str, Array]:
         """One record; traced.
 
@@ -172,10 +234,12 @@ class Reader(eqx.Module):
             time: The save time.
             packed: The coupled state there.
             linearized: Outputs of a linearized flow of another solve, or None.
+            before: What is kept of the save time before, from `memory_of`.
 
         Returns:
             Arrays by record name; under `event/i` the values of the costly events,
-            under `params/` the measured flow's trained leaves.
+            under `params/` the measured flow's trained leaves, under `memory/` what
+            else the next reading is given.
         """
         state = self.coupled.unpack(packed, problem)
         outputs = self.coupled.outputs(state, problem, constants)
@@ -190,7 +254,9 @@ class Reader(eqx.Module):
         if self.linearized is not None:
             linearized = outputs.get(self.linearized, linearized)
         own = outputs[self.flow.name]
-        now = self._snapshot(problem, time, state, own, linearized, reference.kernel)
+        now = self._snapshot(problem, time, state, own, linearized, reference, before)
+        memory = self._memory(problem, time, now)
+        record |= {n: v for n, v in memory.items() if n.startswith("memory/")}
         for measure, fixed in zip(self.measures, reference.prepared, strict=True):
             values = measure(now, fixed)
             record |= {f"measure/{name}": value for name, value in values.items()}
@@ -259,10 +325,30 @@ def compute_reference(reader: Reader, problem: Problem) -> Reference:
     return reader.reference(problem)
 
 
+def memory_of(reference: Reference, time: float, record: Record | None) -> Record:
+    """What a reading is given of the save time before.
+
+    Args:
+        reference: From `compute_reference`, which knows what is read.
+        time: The save time before.
+        record: Its record; None before the first, which is given t = 0.
+
+    Returns:
+        Arrays by name; none if no measure looks back.
+    """
+    kept = {name: np.asarray(array) for name, array in reference.before.items()}
+    if record is None:
+        return kept
+    return {
+        name: np.asarray(time, array.dtype) if name == "time" else record[name]
+        for name, array in kept.items()
+    }
+
+
 @eqx.filter_jit
 @at_full_precision
-def _read(reader, problem, constants, reference, time, packed, linearized):
-    return reader.read(problem, constants, reference, time, packed, linearized)
+def _read(reader, problem, constants, reference, time, packed, linearized, before):
+    return reader.read(problem, constants, reference, time, packed, linearized, before)
 
 
 def read_record(
@@ -273,6 +359,7 @@ def read_record(
     time: float,
     packed: Packed,
     linearized: OutputState | None,
+    before: Record,
 ) -> Record:
     """`Reader.read`, compiled, as numpy arrays.
 
@@ -284,10 +371,14 @@ def read_record(
         time: The save time.
         packed: The coupled state there.
         linearized: Outputs of a linearized flow of another solve, or None.
+        before: From `memory_of`.
 
     Returns:
         The record.
     """
     when = jnp.asarray(time, problem.dtype)
-    record = _read(reader, problem, constants, reference, when, packed, linearized)
+    memory = {name: jnp.asarray(array) for name, array in before.items()}
+    record = _read(
+        reader, problem, constants, reference, when, packed, linearized, memory
+    )
     return {name: np.asarray(jax.device_get(value)) for name, value in record.items()}

@@ -97,5 +97,11 @@ class Request:
             "solver": work([(p, Tally.zeros(1)) for p in planned], 0)["solver"],
             "controller": printed(planned[-1].solve.controller),
             "measured_on": measured[0] if measured else "none",
-            "measures": ", ".join(type(m).__name__ for m in self.measures),
+            "measures": ", ".join(map(_called, self.measures)),
         }
+
+
+def _called(measure: AbstractMeasure) -> str:
+    name = type(measure).__name__
+    trace = getattr(measure, "outputs", "full") == "trace"
+    return f'{name}("trace")' if trace else name

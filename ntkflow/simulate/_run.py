@@ -44,6 +44,7 @@ from ._reading import (
     Reference,
     compute_reference,
     has_diverged,
+    memory_of,
     read_record,
 )
 from ._reason import Reason, worst_reason
@@ -410,12 +411,12 @@ class Run:
                 stored, began = at < len(lane.stored), clock.perf_counter()
                 record = lane.stored[at] if stored else read_record(
                     reader, lane.problem, constants, lane.reference, times[at], state,
-                    self._linearized(i, at),
+                    self._linearized(i, at), _memory(lane, times, at),
                 )  # fmt: skip
                 if not stored:
                     record |= self._errors(index, record, companion, i, at)
                 self._note_excess(index, lane, record, at)
-                self._reads += bool(reader.needs & {"kernel", "velocity"})
+                self._reads += reader.kernels
                 if has_diverged(record, lane.reference):
                     integration.tally.end(i, Reason.DIVERGED, float(times[at]), at)
                     break
@@ -534,6 +535,18 @@ class Run:
             loss = f" · loss {float(100 * now / first):.3g} % of its start"
         line = pace.line(integration.tally, loss, len(self._request.times))
         self._line.update(line)
+
+
+def _with_outputs(planned: PlannedSolve) -> list[str]:
+    flows = planned.solve.coupled.flows
+    return [flow.name for flow in flows if not isinstance(flow, Quadrature)]
+
+
+def _memory(lane: _Lane, times: np.ndarray, at: int) -> Record:
+    """What the reading of a save time is given of the one before."""
+    if at == 0:
+        return memory_of(lane.reference, 0.0, None)
+    return memory_of(lane.reference, float(times[at - 1]), lane.records[at - 1])
 
 
 def _lane_constants(integration: Integration, lane: int) -> Any:

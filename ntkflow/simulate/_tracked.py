@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+import jax.numpy as jnp
 import numpy as np
 
 from ..problem import Problem
@@ -44,7 +45,7 @@ class Tracked:
         self.segments: Iterator[Segment] = integration.segments()
         self._problems = problems
         self._times = times
-        self._reader = Reader(integration.solve.coupled, (), ())
+        self._reader = Reader(integration.solve.coupled, (), (), None)
         self.stored = [0] * len(self.outputs)
 
     def take(self, segment: Segment) -> None:
@@ -53,7 +54,7 @@ class Tracked:
         Args:
             segment: The segment, the next one of this integration.
         """
-        nothing = Reference(None, [], [], {})
+        nothing = Reference({}, {}, [], [], jnp.zeros(()), {})
         for i, problem in enumerate(self._problems):
             constants = self.integration.constants
             if self.integration.lanes.number is not None:
@@ -61,7 +62,7 @@ class Tracked:
             for j, state in enumerate(segment.saved[i]):
                 time = self._times[int(segment.first[i]) + j]
                 record = read_record(
-                    self._reader, problem, constants, nothing, time, state, None
+                    self._reader, problem, constants, nothing, time, state, None, {}
                 )
                 kept = {n: a for n, a in record.items() if n.startswith(_KEPT)}
                 self.outputs[i].append(kept)

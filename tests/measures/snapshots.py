@@ -65,6 +65,11 @@ def random_kernel(n: int = N, k: int = K, seed: int = 0, rank: int = 30) -> np.n
     return (features @ features.T).reshape(n, k, n, k)
 
 
+def trace_of(kernel: Any) -> Any:
+    """The sum over outputs, as a loop over them."""
+    return sum(kernel[:, k, :, k] for k in range(kernel.shape[1]))
+
+
 @eqx.filter_jit
 def _read_network(problem: Problem, params: Any) -> dict[str, Any]:
     x_test = problem.x_test
@@ -91,6 +96,10 @@ def snapshot(
     for name, at in (("kernel", params), ("kernel0", moment["params0"])):
         if name not in fields:
             moment[name] = dense_kernel(problem, at)
+        if moment[name] is not None:
+            moment.setdefault(f"{name}_trace", trace_of(moment[name]))
+    if fields.get("velocity") is not None:
+        moment.setdefault("velocity_trace", trace_of(fields["velocity"]))
     arrays = {
         name: jnp.asarray(value, problem.dtype)
         if isinstance(value, float | np.ndarray)

@@ -7,11 +7,15 @@ from ntkflow.measures import (
     SHARED,
     Alignment,
     Conservation,
+    Curvature,
     EnergyDefect,
     KernelDrift,
+    KernelRegression,
+    KernelStep,
     LambdaMin,
     LinearizationGap,
     Modes,
+    Sharpness,
     Spectrum,
     collect_variables,
     default_measures,
@@ -64,12 +68,31 @@ def test_default_modes_are_clipped_to_the_size_of_the_kernel(key):
     assert collect_variables(measures, small)
 
 
+def test_defaults_read_the_trace_kernel_of_several_outputs(key):
+    several = collect_variables(default_measures(make_problem(), ()), make_problem())
+    full = {name for name in several if f"{name}_trace" in several}
+    assert full == {
+        "kernel_drift",
+        "kernel_distance",
+        "kernel_velocity",
+        "alignment",
+        "alignment_centered",
+        "spectrum",
+        "effective_rank",
+    }
+    single = make_problem(MLP(IN, 1, 4, 1, key=key))
+    one = collect_variables(default_measures(single, ()), single)
+    assert not any(name.endswith("_trace") for name in one)
+
+
 def test_measures_that_cannot_share_a_dataset_are_refused():
     problem = make_problem()
     with pytest.raises(ValueError, match="write the variable 'kernel_drift'"):
         collect_variables([KernelDrift(), KernelDrift()], problem)
     with pytest.raises(ValueError, match="give them the same k"):
         collect_variables([Spectrum(None), Modes(4)], problem)
+    both = collect_variables([Spectrum(2, "trace"), Spectrum(4), Modes(4)], problem)
+    assert both["spectrum_trace"].dims == ("mode_trace",)
     assert collect_variables([Spectrum(None), Modes(N * K)], problem)
 
 
@@ -85,7 +108,8 @@ def test_every_measure_writes_what_it_declares_in_the_problems_dtype(
         else {}
     )
     problem = make_problem(model, dtype=dtype, **options)
-    measures = (*default_measures(problem, ALL_FLOWS), LambdaMin())
+    others = (LambdaMin(), Sharpness(), KernelStep(), KernelRegression())
+    measures = (*default_measures(problem, ALL_FLOWS), *others)
     assert all(measure.needs <= SHARED for measure in measures)
     first = snapshot(problem)
     params = move(problem)
@@ -95,6 +119,10 @@ def test_every_measure_writes_what_it_declares_in_the_problems_dtype(
         # The solver's time may be wider than the parameters.
         jnp.asarray(0.5, np.float64),
         velocity=dense_velocity(problem, params),
+        curvature=Curvature(*(jnp.asarray(v, dtype) for v in (2.0, 0.1, [1.0]))),
+        kernel_before=first.kernel,
+        time_before=jnp.asarray(0.25, np.float64),
+        kernel_test=first.kernel[:4],
         linearized=np.zeros((N, K)),
         linearized_test=np.zeros((4, K)),
         quadrature=0.1,
@@ -111,7 +139,7 @@ def test_every_measure_writes_what_it_declares_in_the_problems_dtype(
         assert set(values) == set(measure.variables(problem))
         assert measure.flops(problem) > 0
         read.update(values)
-    lengths = {"mode": N * K}
+    lengths = {"mode": N * K, "mode_trace": N}
     for name, value in read.items():
         variable = variables[name]
         for dim, labels in variable.coords.items():
