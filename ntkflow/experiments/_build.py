@@ -1,5 +1,6 @@
 """From a description to the objects it names."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -19,7 +20,10 @@ _LOSSES = {
     "hinge": Hinge,
 }
 
-_MEASURES = {
+_TRACE = "_trace"
+"""What ends the name of a measure of the trace kernel, the sum over outputs."""
+
+_MEASURES: dict[str, Callable[..., AbstractMeasure]] = {
     "kernel_drift": measures_room.KernelDrift,
     "kernel_distance": measures_room.KernelDistance,
     "kernel_velocity": measures_room.KernelVelocity,
@@ -32,6 +36,9 @@ _MEASURES = {
     "energy_defect": measures_room.EnergyDefect,
     "conservation": measures_room.Conservation,
     "lambda_min": measures_room.LambdaMin,
+    "kernel_step": measures_room.KernelStep,
+    "kernel_regression": measures_room.KernelRegression,
+    "sharpness": measures_room.Sharpness,
 }
 
 
@@ -93,7 +100,13 @@ def build_measures(simulation: Simulation) -> list[AbstractMeasure] | None:
     """
     if simulation.measures == "default":
         return None
-    return [_MEASURES[name]() for name in simulation.measures]
+    return [_build_measure(name) for name in simulation.measures]
+
+
+def _build_measure(name: str) -> AbstractMeasure:
+    if name.endswith(_TRACE):
+        return _MEASURES[name.removesuffix(_TRACE)](outputs="trace")
+    return _MEASURES[name]()
 
 
 def _build_data(data: Data, model: Model, dtype: np.dtype) -> Dataset:

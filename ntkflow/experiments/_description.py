@@ -124,6 +124,17 @@ MeasureName = Literal[
     "energy_defect",
     "conservation",
     "lambda_min",
+    "kernel_step",
+    "kernel_regression",
+    "sharpness",
+    "kernel_drift_trace",
+    "kernel_distance_trace",
+    "kernel_velocity_trace",
+    "alignment_trace",
+    "spectrum_trace",
+    "effective_rank_trace",
+    "kernel_step_trace",
+    "kernel_regression_trace",
 ]
 
 

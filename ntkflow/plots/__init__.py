@@ -16,7 +16,10 @@ from ._kernel import (
     alignment as alignment,
     effective_rank as effective_rank,
     kernel_drift as kernel_drift,
+    kernel_regression as kernel_regression,
+    kernel_step as kernel_step,
     kernel_velocity as kernel_velocity,
+    sharpness as sharpness,
     spectrum as spectrum,
 )
 from ._modes import modes as modes

@@ -6,6 +6,7 @@ median over seeds of that number.
 
 import xarray as xr
 
+from ._answers_alignment import kernel_in_words
 from ._answers_kernel import say_directions, say_motion
 from ._answers_picture import (
     gap_in_short,
@@ -16,7 +17,7 @@ from ._answers_picture import (
 )
 from ._answers_training import say_training
 from ._numbers import last, middle, peak
-from ._read import Run, dataset_of, has, read
+from ._read import Run, dataset_of, has, preferred, read
 from ._words import known, percent, share
 
 _LAZY = 0.1
@@ -74,7 +75,8 @@ def headline(dataset: xr.Dataset) -> str:
     drift, gap = _last_drift(dataset), gap_in_short(dataset)
     parts = []
     if known(drift):
-        parts.append(f"the kernel moved by {share(drift)} its initial size")
+        kernel = kernel_in_words(preferred(dataset, "kernel_drift"))
+        parts.append(f"the {kernel} moved by {share(drift)} its initial size")
     if gap:
         parts.append(f"holding it constant {gap}")
     text = "; ".join(parts)
@@ -82,15 +84,19 @@ def headline(dataset: xr.Dataset) -> str:
 
 
 def _last_drift(dataset: xr.Dataset) -> float:
-    if not has(dataset, "kernel_drift"):
+    name = preferred(dataset, "kernel_drift")
+    if not has(dataset, name):
         return float("nan")
-    return middle(last(read(dataset, "kernel_drift")))
+    return middle(last(read(dataset, name)))
 
 
 def _say_regime(dataset: xr.Dataset) -> list[str]:
-    if not has(dataset, "kernel_drift"):
+    # What is held constant is the kernel over all outputs.
+    full = has(dataset, "kernel_drift")
+    name = "kernel_drift" if full else preferred(dataset, "kernel_drift")
+    if not has(dataset, name):
         return []
-    drift = middle(peak(read(dataset, "kernel_drift")))
+    drift = middle(peak(read(dataset, name)))
     gaps = {split: largest_gap(dataset, split) for split in ("train", "test")}
     if not known(drift, gaps["train"]):
         return []

@@ -3,6 +3,7 @@
 import numpy as np
 import xarray as xr
 
+from ._answers_alignment import kernel_in_words, say_alignment
 from ._answers_training import measured_flow, measured_kind
 from ._course import course
 from ._numbers import (
@@ -16,8 +17,8 @@ from ._numbers import (
     peak_time,
     value_at,
 )
-from ._read import has, median, quantiles, read, times_of
-from ._words import known, number, ordinal, percent, share
+from ._read import has, median, preferred, quantiles, read, times_of
+from ._words import accuracy, known, number, ordinal, percent, share
 
 _NOTICEABLE = 0.05
 """A peak above the end by less than this part is not worth a clause."""
@@ -25,8 +26,8 @@ _NOTICEABLE = 0.05
 _STILL = 1e-8
 """A drift below this may be round-off, of which no half is worth a time."""
 
-_SLIGHT = 0.005
-"""A change of alignment, which lies between 0 and 1, that is hardly one."""
+_LOOSE = 0.01
+"""An error of the sharpness above this part of it is worth a sentence."""
 
 _TOP = 10
 _STEADY = 0.01
@@ -45,11 +46,17 @@ def say_motion(dataset: xr.Dataset) -> list[str]:
     Returns:
         Sentences.
     """
-    return [*_say_drift(dataset), *_say_angle(dataset), *_say_speed(dataset)]
+    return [
+        *_say_drift(dataset),
+        *_say_full_drift(dataset),
+        *_say_angle(dataset),
+        *_say_speed(dataset),
+        *_say_steps(dataset),
+    ]
 
 
 def say_directions(dataset: xr.Dataset) -> list[str]:
-    """Whether it turned to the targets, which eigenvalues grew, which arrays moved.
+    """Whether it turned to the targets, what it learns alone, what else changed.
 
     Args:
         dataset: The dataset.
@@ -58,23 +65,29 @@ def say_directions(dataset: xr.Dataset) -> list[str]:
         Sentences.
     """
     return [
-        *_say_alignment(dataset),
+        *say_alignment(dataset),
+        *_say_regression(dataset),
         *_say_spectrum(dataset),
         *_say_rank(dataset),
+        *_say_sharpness(dataset),
         *_say_layers(dataset),
     ]
 
 
 def _say_drift(dataset: xr.Dataset) -> list[str]:
-    if not has(dataset, "kernel_drift"):
+    name = preferred(dataset, "kernel_drift")
+    if not has(dataset, name):
         return []
-    drift, times = read(dataset, "kernel_drift"), times_of(dataset)
+    drift, times = read(dataset, name), times_of(dataset)
+    kernel = kernel_in_words(name)
+    if kernel != "kernel":
+        kernel += " (the sum over outputs)"
     end, top = middle(last(drift)), middle(peak(drift))
     at = number(middle(last_time(drift, times)))
     if top == 0:
-        return [f"The kernel did not move at all up to t = {at}."]
+        return [f"The {kernel} did not move at all up to t = {at}."]
     text = (
-        f"By t = {at} the kernel had moved by {share(end)} its initial size"
+        f"By t = {at} the {kernel} had moved by {share(end)} its initial size"
         f"{_band(last(drift))}"
     )
     halves = half_time(drift, times)
@@ -95,6 +108,14 @@ def _say_drift(dataset: xr.Dataset) -> list[str]:
             f"at t = {when}."
         )
     return said
+
+
+def _say_full_drift(dataset: xr.Dataset) -> list[str]:
+    both = ("kernel_drift", "kernel_drift_trace")
+    if not all(has(dataset, name) for name in both):
+        return []
+    end = middle(last(read(dataset, "kernel_drift")))
+    return [f"The kernel over all outputs had moved by {share(end)} its initial size."]
 
 
 def _band(values: np.ndarray) -> str:
@@ -122,22 +143,24 @@ def _loss_clause(dataset: xr.Dataset, when: np.ndarray) -> str:
 
 
 def _say_angle(dataset: xr.Dataset) -> list[str]:
-    if not has(dataset, "kernel_distance"):
+    name = preferred(dataset, "kernel_distance")
+    if not has(dataset, name):
         return []
-    distance = last(read(dataset, "kernel_distance"))
+    distance = last(read(dataset, name))
     cosine = np.clip(1 - distance, -1, 1)
     angle = middle(np.degrees(np.arccos(cosine)))
     return [
-        f"Apart from its size, it turned by an angle of {number(angle)}° "
-        f"(kernel distance {number(middle(distance))})."
+        f"Apart from its size, the {kernel_in_words(name)} turned by an angle of "
+        f"{number(angle)}° (kernel distance {number(middle(distance))})."
     ]
 
 
 def _say_speed(dataset: xr.Dataset) -> list[str]:
     # Along another flow than gradient flow the measured speed is not the kernel's own.
-    if measured_kind(dataset) != "gradient" or not has(dataset, "kernel_velocity"):
+    name = preferred(dataset, "kernel_velocity")
+    if measured_kind(dataset) != "gradient" or not has(dataset, name):
         return []
-    speed, times = read(dataset, "kernel_velocity"), times_of(dataset)
+    speed, times = read(dataset, name), times_of(dataset)
     if len(times) == 1:
         return []
     top = number(middle(peak(speed)))
@@ -149,38 +172,72 @@ def _say_speed(dataset: xr.Dataset) -> list[str]:
     ]
 
 
-def _say_alignment(dataset: xr.Dataset) -> list[str]:
-    names = {"alignment": "alignment", "alignment_centered": "centered alignment"}
-    present = [name for name in names if has(dataset, name)]
-    if not present:
+def _say_steps(dataset: xr.Dataset) -> list[str]:
+    name = preferred(dataset, "kernel_step_distance")
+    if not has(dataset, name) or len(times_of(dataset)) == 1:
         return []
-    curves = read(dataset, present[0])
-    start, end = middle(first(curves)), middle(last(curves))
-    times = times_of(dataset)
-    verdict = "It kept its angle to the targets"
-    if 0 < abs(end - start) < _SLIGHT:
-        verdict = "It hardly turned to or from the targets"
-    elif end != start:
-        verdict = (
-            "It turned " + ("towards" if end > start else "away from") + " the targets"
-        )
-    text = f"{verdict}: {names[present[0]]} (between 0 and 1) {course(curves, times)}"
-    for name in present[1:]:
-        text += f"; {names[name]} {course(read(dataset, name), times)}"
+    steps, times = read(dataset, name), times_of(dataset)
+    when = number(middle(peak_time(steps, times)))
+    return [
+        f"From one save time to the next it turned farthest up to t = {when}, by a "
+        f"kernel distance of {number(middle(peak(steps)))}, and in the last interval "
+        f"by {number(middle(last(steps)))}."
+    ]
+
+
+def _say_regression(dataset: xr.Dataset) -> list[str]:
+    name = preferred(dataset, "kernel_regression_accuracy")
+    if not has(dataset, name):
+        return []
+    values = read(dataset, name)
+    start, end = middle(first(values)), middle(last(values))
+    text = (
+        f"Ridge regression with the {kernel_in_words(name)} of the end classifies "
+        f"{accuracy(end)} of the test set, with that of the first save time "
+        f"{accuracy(start)}"
+    )
+    flow = measured_flow(dataset)
+    if flow is not None and has(dataset, "accuracy_test", flow):
+        network = middle(last(read(dataset, "accuracy_test", flow)))
+        text += f"; the network classifies {accuracy(network)}"
     return [f"{text}."]
 
 
-def _say_spectrum(dataset: xr.Dataset) -> list[str]:
-    if not has(dataset, "spectrum"):
+def _say_sharpness(dataset: xr.Dataset) -> list[str]:
+    if not has(dataset, "sharpness"):
         return []
-    values = read(dataset, "spectrum")[:, :, :_TOP]
+    values = read(dataset, "sharpness")
+    went = course(values, times_of(dataset))
+    end = middle(last(values))
+    text = f"The sharpness, the largest eigenvalue of the Hessian, {went}"
+    if end > 0:
+        text += (
+            f": at the end a quadratic so curved is trained stably by gradient descent "
+            f"of learning rates up to {number(2 / end)}"
+        )
+    said = [f"{text}."]
+    if has(dataset, "sharpness_error"):
+        worst = middle(peak(read(dataset, "sharpness_error") / np.abs(values)))
+        if worst > _LOOSE:
+            said.append(
+                f"It is known to {percent(worst)} only: Lanczos had not converged "
+                "everywhere."
+            )
+    return said
+
+
+def _say_spectrum(dataset: xr.Dataset) -> list[str]:
+    name = preferred(dataset, "spectrum")
+    if not has(dataset, name):
+        return []
+    values = read(dataset, name)[:, :, :_TOP]
     start = np.stack([first(v) for v in np.moveaxis(values, 2, 0)])
     end = np.stack([last(v) for v in np.moveaxis(values, 2, 0)])
     real = start > _NEGLIGIBLE * np.abs(start[:1])
     growth = np.divide(end, start, out=np.full_like(end, np.nan), where=real)
     factors = median(growth.T)
     went = course(values[:, :, 0], times_of(dataset))
-    text = f"The largest eigenvalue of the kernel {went}"
+    text = f"The largest eigenvalue of the {kernel_in_words(name)} {went}"
     factor = number(float(factors[0]))
     if known(factors[0]) and factor != "1" and "after" not in went:
         text += f", to {factor} times its first value"
@@ -205,9 +262,10 @@ def _say_growth(factors: np.ndarray) -> list[str]:
 
 
 def _say_rank(dataset: xr.Dataset) -> list[str]:
-    if not has(dataset, "effective_rank"):
+    name = preferred(dataset, "effective_rank")
+    if not has(dataset, name):
         return []
-    rank = read(dataset, "effective_rank")
+    rank = read(dataset, name)
     start, end = middle(first(rank)), middle(last(rank))
     meaning = ""
     if number(start) != number(end):

@@ -58,31 +58,44 @@ PANELS = (
     Panel(
         "kernel_drift",
         _kernel.kernel_drift,
-        ("kernel_drift", "kernel_distance"),
+        (
+            "kernel_drift",
+            "kernel_distance",
+            "kernel_drift_trace",
+            "kernel_distance_trace",
+        ),
         "A relative change of 0 is a kernel that stands still, of 1 a change as large "
-        "as the kernel itself; the dashed line leaves out mere growth or shrinking.",
+        "as the kernel itself; the dashed line leaves out mere growth or shrinking; "
+        "thin lines, if any, are the kernel over all outputs instead of their sum.",
     ),
     Panel(
         "kernel_velocity",
         _kernel.kernel_velocity,
-        ("kernel_velocity",),
+        ("kernel_velocity", "kernel_velocity_trace"),
         "The speed is in initial kernel sizes per unit of training time, so a speed "
         "of 1 held for one unit of time moves the kernel by at most its own size.",
     ),
     Panel(
         "alignment",
         _kernel.alignment,
-        ("alignment", "alignment_centered"),
-        "A rising line is a kernel that turns towards the targets; at 1 it would be "
-        "theirs alone, and learn them at a single rate.",
+        (
+            "alignment_centered",
+            "alignment",
+            "alignment_centered_trace",
+            "alignment_trace",
+        ),
+        "A rising solid line is a kernel that turns towards the targets, at 1 it is "
+        "theirs alone; dashed, a constant part of kernel and targets counts too; thin "
+        "lines, if any, are the kernel over all outputs, which stays below 1 where it "
+        "treats several outputs alike.",
     ),
     Panel(
         "spectrum",
         _kernel.spectrum,
-        ("spectrum",),
-        "Each line is one eigenvalue: times the time scale, the rate at which the "
-        "kernel learns one direction; where lines are level the kernel keeps its "
-        "rates.",
+        ("spectrum", "spectrum_trace"),
+        "Each line is one eigenvalue: times the time scale (and, for a sum over "
+        "outputs, divided by their number) the rate at which the kernel learns one "
+        "direction; where lines are level the kernel keeps its rates.",
     ),
     Panel(
         "residual_gap",
@@ -110,9 +123,30 @@ PANELS = (
     Panel(
         "effective_rank",
         _kernel.effective_rank,
-        ("effective_rank",),
+        ("effective_rank", "effective_rank_trace"),
         "Roughly the number of directions in which the kernel learns; it falls when a "
         "few of them take over.",
+    ),
+    Panel(
+        "kernel_step",
+        _kernel.kernel_step,
+        ("kernel_step_distance", "kernel_step_distance_trace"),
+        "The kernel distance between each save time and the one before: where it is "
+        "small the kernel has settled, up to its size.",
+    ),
+    Panel(
+        "kernel_regression",
+        _kernel.kernel_regression,
+        ("kernel_regression_accuracy", "kernel_regression_accuracy_trace"),
+        "The dashed line is what ridge regression with the kernel of each time would "
+        "classify: where it meets the network's line the features carry its success.",
+    ),
+    Panel(
+        "sharpness",
+        _kernel.sharpness,
+        ("sharpness",),
+        "Gradient descent on a quadratic is stable as long as its learning rate times "
+        "this is below 2.",
     ),
     Panel(
         "parameter_distance",

@@ -24,25 +24,35 @@ _FLOWS = {
     "descent": "nf.flows.Descent(learning_rate)",
     "modified": "nf.flows.Modified(nf.flows.Descent(learning_rate))",
 }
-MEASURES = {
+_OF_KERNEL = {
     "kernel_drift": "KernelDrift",
     "kernel_distance": "KernelDistance",
     "kernel_velocity": "KernelVelocity",
-    "alignment": "Alignment",
     "alignment_centered": "Alignment",
+    "alignment": "Alignment",
     "spectrum": "Spectrum",
     "effective_rank": "EffectiveRank",
-    "mode_residual_initial": "Modes",
-    "mode_rate_initial": "Modes",
-    "parameter_distance": "ParameterDistance",
-    "parameter_distance_layer": "ParameterDistance",
-    "linearization_gap": "LinearizationGap",
-    "linearization_gap_test": "LinearizationGap",
-    "lambda_min": "LambdaMin",
-    "energy_defect": "EnergyDefect",
-    "conserved_drift": "Conservation",
+    "kernel_step_distance": "KernelStep",
+    "kernel_step_velocity": "KernelStep",
+    "kernel_regression_accuracy": "KernelRegression",
+    "kernel_regression_error": "KernelRegression",
 }
-"""Which measure writes a variable."""
+MEASURES = {
+    **{f"{name}_trace": f'{m}(outputs="trace")' for name, m in _OF_KERNEL.items()},
+    **{name: f"{measure}()" for name, measure in _OF_KERNEL.items()},
+    "mode_residual_initial": "Modes()",
+    "mode_rate_initial": "Modes()",
+    "parameter_distance": "ParameterDistance()",
+    "parameter_distance_layer": "ParameterDistance()",
+    "linearization_gap": "LinearizationGap()",
+    "linearization_gap_test": "LinearizationGap()",
+    "sharpness": "Sharpness()",
+    "sharpness_error": "Sharpness()",
+    "lambda_min": "LambdaMin()",
+    "energy_defect": "EnergyDefect()",
+    "conserved_drift": "Conservation()",
+}
+"""Which measure writes a variable; of several outputs the trace kernel comes first."""
 
 _PROBLEM = {
     "loss_test": "give x_test and y_test to Problem",
@@ -117,6 +127,23 @@ def has(dataset: xr.Dataset, name: str, flow: str | None = None) -> bool:
         return False
     array = dataset[name] if flow is None else dataset[name].sel(flow=flow)
     return bool(np.isfinite(np.asarray(array, float)).any())
+
+
+def preferred(dataset: xr.Dataset, name: str) -> str:
+    """The variable that speaks for a kernel: the trace kernel's, where it was read.
+
+    The kernel over examples and outputs mixes what it learns with how it treats the
+    outputs; the literature plots the sum over outputs.
+
+    Args:
+        dataset: The dataset.
+        name: The variable of the full kernel.
+
+    Returns:
+        The name with `_trace` behind it if that has a value to show, else the name.
+    """
+    trace = f"{name}_trace"
+    return trace if has(dataset, trace) else name
 
 
 def flows_of(dataset: xr.Dataset) -> list[str]:
@@ -259,7 +286,7 @@ def quantiles(
 def _missing_variable(dataset: xr.Dataset, name: str) -> str:
     remedy = _PROBLEM.get(name, "simulate with a measure that writes it")
     if name in MEASURES:
-        remedy = f"add nf.measures.{MEASURES[name]}() to the measures"
+        remedy = f"add nf.measures.{MEASURES[name]} to the measures"
     present = ", ".join(str(variable) for variable in dataset.data_vars)
     return f"The dataset has no variable {name!r}: {remedy}. It has: {present}."
 

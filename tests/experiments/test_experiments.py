@@ -1,4 +1,5 @@
 import shutil
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from ntkflow.experiments import (
     report_path,
     run_experiment,
 )
+from ntkflow.experiments._build import build_measures
+from ntkflow.experiments._description import MeasureName, Simulation
 from ntkflow.experiments._write import to_toml
 
 QUICK = {
@@ -98,6 +101,14 @@ def test_one_fault_is_told_once_and_in_our_words():
         assert "Literal" not in fault
         assert "[" not in fault
         assert repr("Drift" if wrong != 3 else 3) in fault
+
+
+def test_every_name_of_a_measure_makes_one():
+    names = get_args(MeasureName)
+    made = build_measures(Simulation(measures=names))
+    assert made is not None
+    for name, measure in zip(names, made, strict=True):
+        assert name.endswith("_trace") == (getattr(measure, "outputs", "") == "trace")
 
 
 def test_unreadable_files_are_named(tmp_path):

@@ -7,10 +7,14 @@ from ntkflow.kernels import default_max_bytes
 from ntkflow.measures import (
     EnergyDefect,
     KernelDrift,
+    KernelRegression,
+    KernelStep,
     KernelVelocity,
     LambdaMin,
     ParameterDistance,
+    Sharpness,
     Spectrum,
+    _cost,
     check_affordable,
     estimate,
 )
@@ -89,6 +93,49 @@ def test_kernel_beyond_memory_is_refused_with_a_remedy(key):
     assert 4 * fits**2 * 8 <= bound < 4 * (fits + 1) ** 2 * 8
     with pytest.raises(ValueError, match="leave out KernelVelocity"):
         check_affordable([KernelVelocity()], problem, 10)
+
+
+def test_measures_of_the_trace_kernel_are_charged_for_no_full_one():
+    problem = make_problem()
+    full, trace = (
+        estimate([KernelDrift(outputs=o)], problem) for o in ("full", "trace")
+    )
+    assert trace.kernel_bytes * K**2 == full.kernel_bytes
+    assert trace.flops < full.flops
+    both = estimate([KernelDrift(), KernelDrift(outputs="trace")], problem)
+    # Beside the full kernel the trace is a sum of it, not another kernel.
+    assert both.flops - full.flops == 3 * N**2
+    said = check_affordable([KernelDrift(outputs="trace")], problem, 5)
+    assert f"[{N}, {N}]" in said
+
+
+def test_kernels_beside_that_of_the_training_set_are_paid():
+    problem = make_problem()
+    one = estimate([KernelDrift()], problem)
+    step = estimate([KernelDrift(), KernelStep()], problem)
+    assert step.kernel_bytes - one.kernel_bytes == SIZE**2 * 8
+    assert step.flops > 1.9 * one.flops
+    tested = estimate([KernelDrift(), KernelRegression()], problem)
+    assert tested.kernel_bytes - one.kernel_bytes == 2 * 4 * K * SIZE * 8
+    assert tested.flops > one.flops
+    sharp = estimate([Sharpness()], problem)
+    assert sharp.kernel_bytes == 0
+    # Twelve products, of which each takes at least two passes of either kind.
+    assert sharp.flops > 12 * 4 * 2 * N * problem.n_params
+
+
+def test_trace_measures_run_where_the_full_kernel_does_not_fit(monkeypatch):
+    problem = make_problem()
+    # Room for four full kernels less one byte.
+    monkeypatch.setattr(_cost, "default_max_bytes", lambda: 2 * SIZE**2 * 8 - 1)
+    with pytest.raises(ValueError, match='give the measures outputs="trace"'):
+        check_affordable([KernelDrift()], problem, 10)
+    assert check_affordable([KernelDrift(outputs="trace")], problem, 10)
+    monkeypatch.setattr(_cost, "default_max_bytes", lambda: 2 * N**2 * 8 - 1)
+    with pytest.raises(ValueError, match=rf"trace kernel .* \[{N}, {N}\]") as refused:
+        check_affordable([KernelDrift(outputs="trace")], problem, 10)
+    assert f"at most {N - 1} examples" in str(refused.value)
+    assert 'outputs="trace"' not in str(refused.value)
 
 
 def test_announcement_names_the_matrix_and_the_time():

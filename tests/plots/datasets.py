@@ -87,6 +87,12 @@ def _measures(times: np.ndarray, bend: float) -> dict[str, Any]:
         "parameter_norm_initial": (("layer",), np.array([10.0, 0.0, 5.0]), "norm", "1"),
         "linearization_gap": (time, 0.5 * bend * s, "gap, training set", "1"),
         "linearization_gap_test": (time, 0.7 * bend * s, "gap, test set", "1"),
+        "kernel_step_distance": (time, 0.1 * bend * s * (1 - s), "step", "1"),
+        "kernel_step_velocity": (time, bend * (1 - s), "step per time", "1/time"),
+        "kernel_regression_accuracy": (time, 0.6 + 0.3 * s, "accuracy", "1"),
+        "kernel_regression_error": (time, 0.9 - 0.3 * s, "error", "1"),
+        "sharpness": (time, 4.0 + 3 * s, "largest eigenvalue", "1/time"),
+        "sharpness_error": (time, 1e-3 * (4.0 + 3 * s), "its error", "1/time"),
         "energy_defect": (time, 1e-7 * s, "defect of the energy identity", "1"),
         "conserved_drift": (
             ("time", "law"),
@@ -128,6 +134,16 @@ def make_dataset(
     return dataset.assign_coords(time=("time", times, TIME), **coords)
 
 
+def with_trace(dataset: xr.Dataset) -> xr.Dataset:
+    """The dataset with numbers of its own for the trace kernel."""
+    names = ("kernel_drift", "kernel_distance", "kernel_velocity", "alignment")
+    names += ("alignment_centered", "effective_rank", "kernel_step_distance")
+    names += ("kernel_regression_accuracy",)
+    traces = {f"{name}_trace": 0.7 * dataset[name] for name in names}
+    spectrum = (3 * dataset["spectrum"]).rename(mode="mode_trace")
+    return dataset.assign({**traces, "spectrum_trace": spectrum})
+
+
 def make_ensemble(count: int = 5) -> xr.Dataset:
     """Runs that differ in outputs and in how far the kernel moves, side by side."""
     runs = [make_dataset(bend=0.2 + 0.1 * i, seed=i) for i in range(count)]
@@ -141,7 +157,8 @@ def make_ensemble(count: int = 5) -> xr.Dataset:
 def make_regression(**attrs: Any) -> xr.Dataset:
     """One output, and so no accuracy."""
     full = make_dataset(n_outputs=1, **attrs).isel(output=[0])
-    return full.drop_vars(["accuracy_train", "accuracy_test"])
+    classes = ["accuracy_train", "accuracy_test", "kernel_regression_accuracy"]
+    return full.drop_vars(classes)
 
 
 def without_flows(dataset: xr.Dataset, *names: str) -> xr.Dataset:

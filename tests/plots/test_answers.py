@@ -17,6 +17,7 @@ from .datasets import (
     make_dataset,
     make_ensemble,
     make_regression,
+    with_trace,
     without_flows,
 )
 
@@ -281,10 +282,64 @@ def test_a_kernel_that_comes_back_is_said_to():
 
 def test_turning_away_and_peaks_of_alignment_are_said():
     dataset = make_dataset()
-    dataset["alignment"].values[:] = np.linspace(0.5, 0.2, dataset.sizes["time"])
+    falling = np.linspace(0.5, 0.2, dataset.sizes["time"])
+    dataset["alignment_centered"].values[:] = falling
     find(answers(dataset), "away from the targets", "fell from 0.5 to 0.2")
     dataset["alignment"].values[7] = 0.8
     find(answers(dataset), "a peak of 0.8")
+
+
+def test_the_verdict_follows_the_centered_alignment_and_says_where_they_disagree():
+    dataset = make_dataset()
+    assert none_with(answers(dataset), "disagree")
+    dataset["alignment"].values[:] = np.linspace(0.35, 0.13, dataset.sizes["time"])
+    said = answers(dataset)
+    rising = dataset["alignment_centered"].values
+    find(
+        said,
+        "towards the targets: the centered alignment",
+        f"rose from {rising[0]:.3g} to {rising[-1]:.3g}",
+        "without centering fell from 0.35 to 0.13",
+    )
+    find(said, "they disagree", "the centered one is to be followed")
+
+
+def test_of_several_outputs_the_trace_kernel_speaks_first():
+    dataset = with_trace(make_dataset())
+    said = answers(dataset)
+    ends = {str(n): float(v.values[-1].max()) for n, v in dataset.data_vars.items()}
+    first = find(said, "trace kernel (the sum over outputs) had moved by")
+    assert percent(ends["kernel_drift_trace"]) in first
+    full = find(said, "kernel over all outputs had moved by")
+    assert percent(ends["kernel_drift"]) in full
+    assert said.index(first) < said.index(full)
+    aligned = dataset["alignment_centered_trace"].values
+    went = f"rose from {aligned[0]:.3g} to {aligned[-1]:.3g}"
+    find(said, "towards the targets", "(CKA) of the trace kernel", went)
+    find(said, "alignment of the kernel over all outputs, at most 0.577 where")
+    find(said, "largest eigenvalue of the trace kernel")
+    assert "trace kernel moved by" in headline(dataset)
+
+
+def test_numbers_of_what_looks_further_are_those_of_the_dataset():
+    dataset = make_dataset()
+    said, times = answers(dataset), dataset["time"].values
+    steps = dataset["kernel_step_distance"].values
+    when = times[steps.argmax()]
+    find(said, f"farthest up to t = {when:.3g}", f"{steps.max():.3g}")
+    kernel = 100 * dataset["kernel_regression_accuracy"].values
+    test = 100 * dataset["accuracy_test"].sel(flow="gradient").values[-1]
+    find(
+        said,
+        f"{kernel[-1]:.3g} %",
+        f"{kernel[0]:.3g} %",
+        f"network classifies {test:.3g}",
+    )
+    sharp = dataset["sharpness"].values
+    find(said, f"from {sharp[0]:.3g} to {sharp[-1]:.3g}", f"up to {2 / sharp[-1]:.3g}")
+    assert none_with(said, "Lanczos")
+    dataset["sharpness_error"].values[:] = 0.1 * sharp
+    find(answers(dataset), "known to 10 % only")
 
 
 def test_what_comes_back_is_not_said_to_have_stayed():

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from ntkflow import plots
 
-from .datasets import LAWS, LAYERS, M, make_dataset
+from .datasets import LAWS, LAYERS, M, make_dataset, with_trace
 
 
 @pytest.fixture
@@ -20,7 +20,10 @@ def ax() -> Axes:
     [
         ("kernel_drift", ("kernel_drift", "kernel_distance")),
         ("kernel_velocity", ("kernel_velocity",)),
-        ("alignment", ("alignment", "alignment_centered")),
+        ("alignment", ("alignment_centered", "alignment")),
+        ("kernel_step", ("kernel_step_distance",)),
+        ("sharpness", ("sharpness",)),
+        ("kernel_regression", ("kernel_regression_accuracy",)),
         ("effective_rank", ("effective_rank",)),
         ("energy_defect", ("energy_defect",)),
     ],
@@ -31,6 +34,36 @@ def test_lines_are_the_variables(name, variables, ax):
     for line, variable in zip(ax.lines, variables, strict=False):
         np.testing.assert_array_equal(line.get_xdata(), dataset["time"])
         np.testing.assert_array_equal(line.get_ydata(), dataset[variable])
+
+
+@pytest.mark.parametrize(
+    ("name", "variables"),
+    [
+        ("kernel_drift", ("kernel_drift", "kernel_distance")),
+        ("alignment", ("alignment_centered", "alignment")),
+        ("kernel_velocity", ("kernel_velocity",)),
+        ("effective_rank", ("effective_rank",)),
+        ("kernel_step", ("kernel_step_distance",)),
+        ("kernel_regression", ("kernel_regression_accuracy",)),
+    ],
+)
+def test_the_trace_kernel_is_drawn_first_and_the_other_thin(name, variables, ax):
+    dataset = with_trace(make_dataset())
+    getattr(plots, name)(dataset, ax=ax)
+    for line, variable in zip(ax.lines, variables, strict=False):
+        expected = dataset[f"{variable}_trace"]
+        np.testing.assert_array_equal(line.get_ydata(), expected)
+    if len(variables) == 2:
+        for line, variable in zip(ax.lines[2:], variables, strict=False):
+            np.testing.assert_array_equal(line.get_ydata(), dataset[variable])
+            assert line.get_linewidth() < ax.lines[0].get_linewidth()
+
+
+def test_the_networks_accuracy_is_drawn_beside_its_kernels(ax):
+    dataset = make_dataset()
+    plots.kernel_regression(dataset, ax=ax)
+    network = dataset["accuracy_test"].sel(flow="gradient")
+    np.testing.assert_array_equal(ax.lines[1].get_ydata(), network)
 
 
 def test_units_are_those_of_the_dataset(ax):
