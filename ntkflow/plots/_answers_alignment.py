@@ -68,14 +68,14 @@ def say_alignment(dataset: xr.Dataset) -> list[str]:
         )
     full = [name for name in _FULL if trace and has(dataset, name)]
     if full:
-        courses = " and ".join(
-            f"{course(read(dataset, name), times)} {_FULL[name]}" for name in full
+        courses = "; ".join(
+            f"{_FULL[name]}, it {course(read(dataset, name), times)}" for name in full
         )
         bound = ""
         if dataset.sizes.get("output", 0) > 1:
             most = number(dataset.sizes["output"] ** -0.5)
-            bound = f", at most {most} where outputs are treated alike,"
-        said.append(f"The alignment of the kernel over all outputs{bound} {courses}.")
+            bound = f" is at most {most} where outputs are treated alike"
+        said.append(f"The alignment of the kernel over all outputs{bound}: {courses}.")
     return said
 
 
