@@ -240,7 +240,7 @@ def _say_error(dataset: xr.Dataset) -> list[str]:
         return []
     top = float(np.nanmax(errors))
     text = (
-        "By comparison with a second run at a tolerance ten times looser, the training "
+        "By comparison with a second run at a looser tolerance, the training "
         f"outputs of every flow are right to {number(top)} (root mean square), "
         f"{number(over)} times the tolerance"
     )

@@ -3,14 +3,15 @@
 A tolerance bounds the error of a step. What all steps' errors come to depends on the
 flow: where it is contractive they die out, on a plateau they grow with it. The only
 measure of that which shares no assumption with the step-size control is another run.
-Each solve is therefore accompanied by one at a tolerance ten times looser, of which the
+Each solve is therefore accompanied by one at a much looser tolerance, of which the
 outputs alone are read. Errors of a method fall about in proportion to its tolerance, so
 most of the difference between the two is the companion's error, and a part of it that
 of the run.
 
-Tolerances form levels: level 1 is the one asked for, level 0 its companion's, level 2
-is ten times tighter. A run that is not accurate enough at one level is repeated at the
-next, where what it has integrated already becomes the companion.
+Tolerances form levels: level 1 is the one asked for, level 0 its companion's, thirty
+times looser since that is cheaper by half, level 2 is ten times tighter. A run that is
+not accurate enough at one level is repeated at the next, where what it has integrated
+already becomes the companion.
 
 Source: Shampine, L. F. (2005), "Error estimation and control for ODEs", Journal of
     Scientific Computing 25, on global error by reintegration.
@@ -42,10 +43,12 @@ ALLOWED = 3.0
 _RATIO = 10.0
 """Tolerance of a level over that of the next."""
 
-_SHARE = 5.0
-"""The difference between two levels over the error of the tighter one.
+_FIRST_RATIO = 30.0
+"""Tolerance of the first companion over that of the run."""
 
-Nine if errors were in proportion to tolerances; they often fall more slowly."""
+_EXPONENT = 0.7
+"""p, where errors are taken to fall as the tolerance to this power; in proportion would
+be 1, and often they fall more slowly."""
 
 _COARSER = 2.0
 """Fixed step of a companion over that of the run."""
@@ -68,9 +71,9 @@ def factor_at(level: int) -> float:
         level: The level.
 
     Returns:
-        A power of ten.
+        A factor.
     """
-    return _RATIO ** (FIRST - level)
+    return _FIRST_RATIO if level < FIRST else _RATIO ** (FIRST - level)
 
 
 class Tolerances(NamedTuple):
@@ -207,11 +210,12 @@ def next_level(level: int, excess: float) -> int:
     return min(level + max(1, int(needed)), LAST)
 
 
-def share_of(solve: Solve) -> float:
+def share_of(solve: Solve, level: int) -> float:
     """The difference between a companion and its run over the run's error.
 
     Args:
         solve: The run's solve.
+        level: The level of the run.
 
     Returns:
         A number of at least one.
@@ -219,7 +223,7 @@ def share_of(solve: Solve) -> float:
     if isinstance(solve.controller, dfx.ConstantStepSize):
         order = solve.solver.order(None)
         return max(_COARSER ** (order or 1) - 1, 1.0)
-    return _SHARE
+    return (factor_at(level - 1) / factor_at(level)) ** _EXPONENT
 
 
 def error_record(
@@ -294,7 +298,7 @@ def accuracy_warning(excess: float, at: float, grown: str) -> str:
         return ""
     said = (
         f"The outputs may be wrong by {excess:.2g} times the tolerance at t ≈ {at:.3g} "
-        "by comparison with a run at a tolerance ten times looser. Tighten rtol, or "
+        "by comparison with a run at a looser tolerance. Tighten rtol, or "
         'take solver="auto", which repeats a run that misses its tolerance.'
     )
     return f"{said} {grown}".rstrip()

@@ -328,7 +328,10 @@ class Run:
                 record = run.at(i, at)
                 assert record is not None
                 errors = error_record(
-                    names, record, companion.at(i, at), share_of(planned.solve)
+                    names,
+                    record,
+                    companion.at(i, at),
+                    share_of(planned.solve, run.level),
                 )
                 largest = max(largest, excess(names, record, errors, self._tolerances))
         dtype = self._request.problem.dtype
@@ -386,7 +389,8 @@ class Run:
         if not self._request.global_error:
             return {}
         planned = self._request.planned[index]
-        share = np.inf if is_exact(planned.solve) else share_of(planned.solve)
+        level = self._levels[index]
+        share = np.inf if is_exact(planned.solve) else share_of(planned.solve, level)
         coarse = None if companion is None else companion.at(i, at)
         return error_record(_with_outputs(planned), record, coarse, share)
 

@@ -139,9 +139,9 @@ def simulate(
         dense: Whether to keep dense output for `Trajectory.evaluate`; its memory grows
             with the number of steps.
         global_error: Whether to estimate the error of the outputs at every save time,
-            by a companion run at a tolerance ten times looser, of some 60 % of the
-            work. With `solver="auto"` a solve that misses three tolerances is repeated
-            at a tighter one; other runs that miss them end with the reason `ACCURACY`.
+            by a companion run at a looser tolerance, at some 60 % more work. With
+            `solver="auto"` a solve that misses three tolerances is repeated at a
+            tighter one; other runs that miss them end with the reason `ACCURACY`.
 
     Returns:
         The trajectory.
