@@ -15,7 +15,14 @@ from ntkflow.kernels._compute import compute_kernels
 from ntkflow.kernels._example import Example
 from ntkflow.kernels._inputs import check_bound, check_pair
 from ntkflow.kernels._layouts import find_layout
-from ntkflow.models import LOOSE, loosest, partition, tightened
+from ntkflow.models import (
+    LOOSE,
+    events_of,
+    loosest,
+    partition,
+    tightened,
+    warn_if_not_located,
+)
 
 FACTOR: Final = 100.0
 """How much tighter the second solve is, by default."""
@@ -55,7 +62,8 @@ def ntk_error_estimate(
     error is proportional to the tolerance, as for solvers that control the error of a
     step, that is one part in `factor`, and is allowed for (Richardson). A kernel that
     is symmetric and positive semidefinite may still be wrong by any factor: it is so
-    by construction.
+    by construction. An event that ends the depth without a root finder is at the end of
+    a step at any tolerance; for the second kernel it is located.
 
     In single precision the tighter solve is made in float64, so that the estimate
     includes rounding.
@@ -76,12 +84,14 @@ def ntk_error_estimate(
 
     Raises:
         ValueError: `factor` is not above 1, no tolerance is found, the tighter one is
-            below what the precision holds; or as for `ntk`.
+            below what the precision holds, an event is true or false and no number
+            that could be located; or as for `ntk`.
 
     Source: Hairer, Norsett & Wanner (1993), section II.4 (tolerance proportionality).
 
     Verified by:
-        tests/kernels/test_error_estimate.py::test_estimate_is_within_five_times
+        tests/kernels/test_error_estimate.py::test_estimate_is_within_five_times,
+        tests/kernels/test_error_estimate.py::test_estimate_sees_an_event_not_located
     """
     find_layout(outputs)
     if not factor > 1:
@@ -115,9 +125,14 @@ def ntk_error_estimate(
 def warn_if_loose(model: PyTree) -> None:
     """Warn of a tolerance that predictions may do with, and kernels may not.
 
+    And of an event that a module holds for a solve of its own and does not locate; a
+    `Depth` has warned when it was made.
+
     Args:
         model: A module.
     """
+    for event in events_of(model):
+        warn_if_not_located(event, stacklevel=4)
     rtol = loosest(model)
     if rtol > LOOSE:
         warnings.warn(

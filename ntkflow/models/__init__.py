@@ -25,6 +25,7 @@ from ._cnn import CNN as CNN
 from ._conv import Conv as Conv
 from ._dense import Dense as Dense
 from ._depth import LOOSE as LOOSE, Depth as Depth
+from ._event import warn_if_not_located as warn_if_not_located
 from ._fields import ConvField as ConvField, MLPField as MLPField
 from ._frozen import (
     Frozen as Frozen,
@@ -43,5 +44,9 @@ from ._replay import (
 )
 from ._residual import ResidualMLP as ResidualMLP
 from ._time_scale import time_scale as time_scale
-from ._tolerances import loosest as loosest, tightened as tightened
+from ._tolerances import (
+    events_of as events_of,
+    loosest as loosest,
+    tightened as tightened,
+)
 from ._wrappers import Antisymmetric as Antisymmetric, Scaled as Scaled

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from ._checks import check_positive, check_size
+from ._event import warn_if_not_located
 from ._frozen import Frozen
 from ._solve_failure import refuse_failure
 
@@ -57,7 +58,8 @@ class Depth(eqx.Module):
         adjoint: A diffrax adjoint.
         max_steps: The most steps of one solve; None for no bound, where the adjoint
             does without one.
-        event: A `diffrax.Event` that ends the solve before t1.
+        event: A `diffrax.Event` that ends the solve before t1, with a root finder:
+            without one the end of depth is that of a step, and this warns.
 
     Raises:
         ValueError: If a number is not valid, tolerances stand beside a controller,
@@ -119,6 +121,7 @@ class Depth(eqx.Module):
                 "Depth: BacksolveAdjoint cannot go back from an event. Use "
                 "diffrax.RecursiveCheckpointAdjoint()."
             )
+        warn_if_not_located(event, stacklevel=3)
         if isinstance(controller, diffrax.ConstantStepSize) and dt0 is None:
             raise ValueError(
                 "Depth: diffrax.ConstantStepSize() takes steps of `dt0`, which is "

@@ -10,6 +10,8 @@ from jax.typing import DTypeLike
 from jaxtyping import PyTree
 
 from ._depth import Depth
+from ._event import located
+from ._frozen import Frozen
 
 
 def tightened(
@@ -18,7 +20,8 @@ def tightened(
     """The same model with all tolerances of its solves divided by a factor.
 
     Those of a `Depth` become arrays, so that one compiled kernel serves every factor.
-    Step size controllers elsewhere in the model are changed as well.
+    Step size controllers elsewhere in the model are changed as well. An event without a
+    root finder, which ends at the end of a step whatever the tolerances, is located.
 
     Args:
         model: Any module.
@@ -31,11 +34,15 @@ def tightened(
 
     Raises:
         ValueError: If there is no tolerance in the model, or one is below what the
-            precision can hold.
+            precision can hold; where the model is called, if an event is to be located
+            and its condition is true or false.
 
-    Verified by: tests/kernels/test_error_estimate.py::test_every_tolerance_is_tightened
+    Verified by:
+        tests/kernels/test_error_estimate.py::test_every_tolerance_is_tightened,
+        tests/kernels/test_error_estimate.py::test_estimate_sees_an_event_not_located
     """
     found = 0
+    locates = factor != 1  # else the model is what it is, but for its precision
     reach = 8 * float(jnp.finfo(precision).eps)
 
     def divided(controller: diffrax.PIDController) -> diffrax.PIDController:
@@ -54,6 +61,8 @@ def tightened(
         if isinstance(node, diffrax.PIDController):
             found += 1
             return divided(node)
+        if isinstance(node, diffrax.Event):
+            return located(node, reach) if locates else node
         if not isinstance(node, Depth):
             return node
         tolerances = node.tolerances(dtype)
@@ -69,18 +78,20 @@ def tightened(
             controller,
             is_leaf=_is_pid,
         )
-        return Depth(
-            node.t1,
-            solver=node.solver,
-            controller=arrays,
-            dt0=node.dt0,
-            adjoint=node.adjoint,
-            max_steps=node.max_steps,
-            event=node.event,
+        event = node.event
+        if event is not None and locates:
+            event = located(event, reach)
+        return eqx.tree_at(
+            lambda d: (d.controller, d.event),
+            node,
+            (Frozen(arrays), event),
+            is_leaf=lambda leaf: leaf is None,
         )
 
     changed = jtu.tree_map(
-        change, model, is_leaf=lambda n: isinstance(n, Depth) or _is_pid(n)
+        change,
+        model,
+        is_leaf=lambda n: isinstance(n, Depth | diffrax.Event) or _is_pid(n),
     )
     if not found:
         raise ValueError(
@@ -114,6 +125,21 @@ def loosest(model: PyTree) -> float:
         if rtol is not None and not eqx.is_array(rtol):  # arrays are `tightened`'s
             set_.append(float(rtol))
     return max(set_)
+
+
+def events_of(model: PyTree) -> list[diffrax.Event]:
+    """The events that modules hold for solves of their own.
+
+    Args:
+        model: A module.
+
+    Returns:
+        The events, those of every `Depth` apart.
+    """
+    leaves = jtu.tree_leaves(
+        model, is_leaf=lambda node: isinstance(node, Depth | diffrax.Event)
+    )
+    return [leaf for leaf in leaves if isinstance(leaf, diffrax.Event)]
 
 
 def _is_pid(node: Any) -> bool:

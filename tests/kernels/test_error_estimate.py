@@ -121,3 +121,61 @@ def test_loose_tolerance_warns_before_a_kernel():
             use(loose, x)
     fine = Foreign(jnp.ones(()), diffrax.PIDController(rtol=1e-5, atol=1e-6))
     nf.ntk(fine, x)
+
+
+class Drift(eqx.Module):
+    """ẋ = θ, which every method solves exactly in whatever steps it likes."""
+
+    theta: jax.Array
+
+    def __call__(self, t, z):
+        return self.theta
+
+
+X = jnp.asarray([[0.2, 0.5], [-0.6, 0.1]])
+THETA = np.array([0.7, -0.4])
+
+
+def until(condition):
+    """x₁ when x₀ is one: x₁(0) + θ₁(1 − x₀(0))/θ₀."""
+    with pytest.warns(UserWarning, match="without a root finder"):
+        depth = nf.models.Depth(10.0, event=diffrax.Event(condition))
+    field = Drift(jnp.asarray(THETA))
+    return nf.models.NeuralODE(field, readout=lambda z: z[1:], depth=depth)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cheaply_compiled")
+def test_estimate_sees_an_event_not_located():
+    """All tolerances take the same steps here, and end depth at the end of one."""
+    left = np.asarray(1 - X[:, 0])
+    jac = np.stack([-THETA[1] * left / THETA[0] ** 2, left / THETA[0]], axis=1)
+    found = nf.ntk_error_estimate(until(lambda t, y, args, **_: y[0] - 1), X)
+    np.testing.assert_allclose(found.kernel, jac @ jac.T, rtol=1e-10)
+    error = distance(found.loose, jac @ jac.T)
+    assert error > 1
+    np.testing.assert_allclose(found.error, error / (1 - 1 / found.factor), rtol=1e-8)
+
+
+def test_an_event_that_cannot_be_located_has_no_estimate():
+    with pytest.raises(ValueError, match="true or false"):
+        nf.ntk_error_estimate(until(lambda t, y, args, **_: y[0] > 1), X)
+
+
+def test_events_of_solves_of_ones_own_are_warned_of():
+    class Own(eqx.Module):
+        weight: jax.Array
+        event: diffrax.Event
+
+        def __call__(self, x):
+            return self.weight * x
+
+    def condition(t, y, args, **_):
+        return y[0]
+
+    with pytest.warns(UserWarning, match="without a root finder"):
+        nf.ntk(Own(jnp.ones(2), diffrax.Event(condition)), X)
+    # As it stands it warns where it is made, and not again where it is read.
+    depth = until(condition).depth
+    model = nf.models.NeuralODE(Drift(jnp.asarray(THETA)), depth=depth)
+    assert nf.models.events_of(model) == []

@@ -5,6 +5,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optimistix
 import pytest
 
 import ntkflow as nf
@@ -134,7 +135,8 @@ def test_replayed_kernel_is_the_closed_form():
 
 
 def test_solves_that_cannot_be_repeated_stay():
-    event = diffrax.Event(lambda t, y, args, **_: y[0] > 2)
+    finder = optimistix.Newton(rtol=1e-8, atol=1e-8)
+    event = diffrax.Event(lambda t, y, args, **_: y[0] - 2, finder)
     clipped = diffrax.ClipStepSizeController(
         diffrax.PIDController(rtol=1e-5, atol=1e-5), jump_ts=jnp.asarray([0.5])
     )
