@@ -1,12 +1,16 @@
-"""Whether a model's outputs have kinks in its parameters, as those of ReLU networks do.
+"""Kinks of a model in its parameters, as ReLU networks have, and of a loss in outputs.
 
-Read off the program that JAX writes the model down as. Where a neuron changes sign the
-velocity of training jumps, no step of high order passes the place, and the estimate of
-an error misses most of it.
+Read off the program that JAX writes them down as. Where a neuron changes sign, or an
+output reaches its target under the loss |f − y|, the velocity of training jumps, no
+step of high order passes the place, and the estimate of an error misses most of it.
+
+They differ in what comes after. The outputs' kinks are mostly crossed. A loss is often
+least at its kinks, so that the velocities on both sides lead to them and the flow
+slides along: there every step jumps.
 """
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
 
 import equinox as eqx
 import jax
@@ -17,6 +21,8 @@ from ..problem import Problem
 
 _BENDING: Final = frozenset({
     "abs",
+    "argmax",
+    "argmin",
     "ceil",
     "clamp",
     "cummax",
@@ -47,14 +53,45 @@ _SHIFTS: Final = frozenset({"max", "reduce_max"})
 
 _LOOPS: Final = frozenset({"scan", "while"})
 
+_SMOOTH: Final = frozenset({"logaddexp"})
+"""Functions with a derivative of their own, smooth though written with a maximum."""
+
+_SIGNS: Final = frozenset({"abs", "sign"})
+"""Smooth where their argument has one sign."""
+
+_POSITIVE: Final = frozenset({"exp", "exp2", "logistic"})
+
+_KEEPING: Final = frozenset({
+    "add",
+    "broadcast_in_dim",
+    "convert_element_type",
+    "mul",
+    "reduce_sum",
+    "reshape",
+    "squeeze",
+})
+"""Functions whose results are positive if all of their arguments are."""
+
+
+class Kinks(NamedTuple):
+    """Where velocities of training may jump.
+
+    Attributes:
+        model: Where the outputs have kinks as functions of the trained parameters.
+        loss: Where the loss has kinks as a function of the outputs.
+    """
+
+    model: bool
+    loss: bool
+
 
 # Read while it is traced, which JAX does once for all problems of the same shapes.
 @eqx.filter_jit
 @at_full_precision
-def has_kinks(problem: Problem) -> bool:
-    """Whether the outputs have kinks as functions of the trained parameters.
+def find_kinks(problem: Problem) -> Kinks:
+    """Whether the model and the loss have kinks, each by itself.
 
-    A function that is smooth though written with a maximum, such as softplus or a
+    A function that is smooth though written with a choice, such as the Huber loss or a
     variance that is kept from being negative, counts as having them; a program with
     loops over what moves, such as a solve in depth, whose own comparisons are many, as
     having none.
@@ -63,15 +100,25 @@ def has_kinks(problem: Problem) -> bool:
         problem: The problem.
 
     Returns:
-        The answer.
+        The answers.
 
-    Verified by: tests/simulate/test_kinks.py::test_kinks_are_found
+    Verified by: tests/simulate/test_kinks.py::test_kinks_are_found,
+        tests/simulate/test_kinks.py::test_kinks_of_the_loss_are_told_apart
     """
-    one = problem.x[:1]
-    traced = jax.make_jaxpr(problem.outputs)(problem.params, one)
-    n_params = len(jax.tree.leaves(problem.params))
+    outputs = jax.eval_shape(problem.outputs, problem.params, problem.x[:1])
+    one = jax.ShapeDtypeStruct(outputs.shape[1:], outputs.dtype)
+    return Kinks(
+        _bends(problem.outputs, problem.params, problem.x[:1]),
+        _bends(problem.loss, one, problem.y[0]),
+    )
+
+
+def _bends(function: Callable[..., Any], moving: Any, fixed: Any) -> bool:
+    """Whether a function has kinks in the first of its two arguments."""
+    jaxpr = jax.make_jaxpr(function)(moving, fixed).jaxpr
+    count = len(jax.tree.leaves(moving))
     search = _Search()
-    search.visit(traced.jaxpr, [i < n_params for i in range(len(traced.jaxpr.invars))])
+    search.visit(jaxpr, [i < count for i in range(len(jaxpr.invars))])
     return search.kinks and not search.loops
 
 
@@ -85,6 +132,7 @@ class _Search:
         """Which results move, given which inputs do."""
         moves = dict(zip(jaxpr.invars, moving, strict=True))
         needed, held = _used(jaxpr)
+        positive: set[Any] = set()
 
         def is_moving(atom: Any) -> bool:
             return not isinstance(atom, jex.Literal) and moves.get(atom, False)
@@ -93,9 +141,13 @@ class _Search:
             inputs = [is_moving(atom) for atom in equation.invars]
             outputs = [any(inputs)] * len(equation.outvars)
             name = equation.primitive.name
+            known = _are_positive(equation, positive)
+            if known and (name in _POSITIVE or name in _KEEPING):
+                positive.update(equation.outvars)
             if any(inputs) and any(out in needed for out in equation.outvars):
                 shift = name in _SHIFTS and all(out in held for out in equation.outvars)
-                self.kinks |= name in _BENDING and not shift
+                plain = shift or (name in _SIGNS and known)
+                self.kinks |= name in _BENDING and not plain
                 self.loops |= name in _LOOPS
                 outputs = self._enter(equation, inputs) or outputs
             moves.update(zip(equation.outvars, outputs, strict=True))
@@ -103,7 +155,7 @@ class _Search:
 
     def _enter(self, equation: jex.JaxprEqn, inputs: list[bool]) -> list[bool]:
         """Which results of a call or a choice move; none if it is neither."""
-        if equation.primitive.name in _LOOPS:
+        if equation.primitive.name in _LOOPS or _is_smooth(equation):
             return []
         if equation.primitive.name == "cond":
             # What chooses between branches is a comparison, and counted where it is.
@@ -111,6 +163,23 @@ class _Search:
         inner = list(jex.jaxprs_in_params(equation.params))
         found = [self.visit(one, inputs) for one in inner if _fits(one, inputs)]
         return [any(moves) for moves in zip(*found, strict=True)]
+
+
+def _is_smooth(equation: jex.JaxprEqn) -> bool:
+    """Whether it calls a function that is known by its name, as JAX prints it."""
+    called = equation.params.get("call_jaxpr")
+    about = getattr(getattr(called, "jaxpr", None), "debug_info", None)
+    return getattr(about, "func_name", None) in _SMOOTH
+
+
+def _are_positive(equation: jex.JaxprEqn, positive: set[Any]) -> bool:
+    """Whether exponentials are all it takes, or sums and products of these."""
+    if equation.primitive.name in _POSITIVE:
+        return True
+    return all(
+        bool(atom.val > 0) if isinstance(atom, jex.Literal) else atom in positive
+        for atom in equation.invars
+    )
 
 
 def _fits(jaxpr: jex.Jaxpr, inputs: list[bool]) -> bool:

@@ -34,7 +34,7 @@ from ..solvers import (
 )
 from ._events import AbstractEvent
 from ._forecast import CHEBYSHEV, EXPLICIT, EXPONENTIAL, IMPLICIT, ROCK4
-from ._kinks import has_kinks
+from ._kinks import find_kinks
 from ._solve import Solve
 from ._tolerance import local_share
 
@@ -236,7 +236,7 @@ def _methods(
     if fixed or not forward or any(flow.oscillates for flow in coupled.parameter_flows):
         return methods
     # Where velocities jump, it alone takes the small steps that errors ask for.
-    if has_kinks(problem):
+    if find_kinks(problem).model:
         return {CHEBYSHEV: Chebyshev()}
     methods[CHEBYSHEV] = Chebyshev()
     if problem.dtype == np.float64:

@@ -1,9 +1,10 @@
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import ntkflow as nf
-from ntkflow.simulate._kinks import has_kinks
+from ntkflow.simulate._kinks import Kinks, find_kinks
 
 
 def problem(model, shape=(3,)):
@@ -21,6 +22,9 @@ def problem(model, shape=(3,)):
         ("silu", False),
         ("erf", False),
         (lambda h: jax.nn.softmax(h), False),  # its maximum is a held constant
+        (jax.nn.softplus, False),  # written with a maximum, with its own derivative
+        (lambda h: jax.nn.logsumexp(h) * h, False),  # the absolute value of a sum
+        (lambda h: jnp.log(jnp.abs(jnp.exp(h) - 1)), True),
         (lambda h: jnp.clip(h, -1, 1), True),
         (lambda h: h + jax.lax.stop_gradient(jnp.sign(h) - h), True),
         (lambda h: h - jnp.floor(h), True),
@@ -36,8 +40,33 @@ def problem(model, shape=(3,)):
 )
 def test_kinks_are_found(activation, expected, key):
     model = nf.models.MLP(3, 1, 4, 1, activation, key=key)
-    assert has_kinks(problem(model)) is expected
-    assert has_kinks(problem(nf.models.Scaled(model, 2.0))) is expected
+    assert find_kinks(problem(model)).model is expected
+    assert find_kinks(problem(nf.models.Scaled(model, 2.0))).model is expected
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [
+        (nf.SquaredError(), False),
+        (nf.CrossEntropy(), False),
+        (nf.Hinge(), True),
+        (lambda f, y: jnp.sum(jnp.abs(f - y)), True),
+        (lambda f, y: jnp.sum(jnp.maximum(0.9 * (y - f), 0.1 * (f - y))), True),
+        (lambda f, y: jnp.sum(jnp.sqrt((f - y) ** 2 + 0.01)), False),
+        (lambda f, y: jnp.sum(jnp.logaddexp(0.0, -y * f)), False),
+        (lambda f, y: -jnp.sum(jax.nn.log_sigmoid(y * f)), False),
+        (lambda f, y: -jnp.sum(y * jax.nn.log_softmax(f)), False),
+        (lambda f, y: jnp.sum(jnp.where(y > 0, f**2, f)), False),  # of targets alone
+        (lambda f, y: jnp.sum(f**2) - f[jnp.argmax(f)], True),
+    ],
+)
+def test_kinks_of_the_loss_are_told_apart(loss, expected, key):
+    x, y = jnp.ones((2, 3)), jnp.asarray([[1.0, 0.0], [0.0, 1.0]])
+    y = 2 * y - 1 if isinstance(loss, nf.Hinge) else y
+    for activation in ("tanh", "relu"):
+        model = nf.models.MLP(3, 2, 4, 1, activation, key=key)
+        found = find_kinks(nf.Problem(model, x, y, loss=loss))
+        assert found == Kinks(activation == "relu", expected)
 
 
 def test_kinks_in_the_inputs_alone_are_none(key):
@@ -52,16 +81,15 @@ def test_kinks_in_the_inputs_alone_are_none(key):
         def __call__(self, x):
             return self.last(self.first(x))
 
-    assert not has_kinks(problem(Chain(first, model)))
+    assert not find_kinks(problem(Chain(first, model))).model
 
 
 def test_solves_in_depth_count_as_smooth(key):
     depth = nf.models.Depth(1.0)
     field = nf.models.MLPField(3, width=4, key=key)
     readout = nf.models.Dense(3, 1, key=key)
-    assert not has_kinks(
-        problem(nf.models.NeuralODE(field, readout=readout, depth=depth))
-    )
+    model = nf.models.NeuralODE(field, readout=readout, depth=depth)
+    assert not find_kinks(problem(model)).model
 
 
 def test_auto_trains_networks_with_kinks_by_chebyshev(key):
@@ -75,3 +103,34 @@ def test_auto_trains_networks_with_kinks_by_chebyshev(key):
         progress=False,
     )
     assert run.stats["solver"] == "gradient: auto: Chebyshev"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quickly_compiled")
+def test_a_rounded_kink_is_slid_along_to_its_width():
+    """ṙ = −K sign(r): the first residual waits at zero for the second, at 1 − K₁₂²."""
+    x = jnp.asarray([[1.0, 0.0], [0.6, 0.8]])
+    y = jnp.asarray([[0.5], [2.0]])
+    model = nf.models.Dense(2, 1, "standard", use_bias=False, key=jax.random.key(0))
+    model = jax.tree.map(lambda leaf: 0 * leaf, model)
+    size = float(jnp.sqrt(jnp.mean(y**2)))
+    width = 1e-2 * size
+
+    def rounded(f, y):
+        return jnp.sum(jnp.sqrt((f - y) ** 2 + width**2))
+
+    ts = np.linspace(0.05, 2.5, 50)
+    run = nf.simulate(
+        nf.Problem(model, x, y, loss=rounded),
+        ts,
+        flows=[nf.flows.Gradient()],
+        measures=(),
+        rtol=1e-2 / 30,
+        progress=False,
+    )
+    reached = 0.5 / 1.6  # K = [[1, 0.6], [0.6, 1]], and both move at first
+    first = np.minimum(0.5, 1.6 * ts)
+    second = 1.6 * np.minimum(ts, reached) + 0.64 * np.maximum(ts - reached, 0)
+    f = run.dataset["f_train"].to_numpy().reshape(len(ts), 2)
+    exact = np.stack([first, second], axis=1)
+    np.testing.assert_allclose(f, exact, atol=width)
