@@ -43,7 +43,8 @@ def solve(
         rtol: Bound on ‖(K + ridge·I) solution − v‖ / ‖v‖.
         rank: Rank of the approximation; zero for no preconditioner.
         max_steps: Steps after which to give up.
-        throw: Whether failing to converge is an error.
+        throw: Whether failing to converge is an error, or that a kernel of zeros
+            without a ridge has no solution.
         key: Key of the random vectors.
 
     Returns:
@@ -83,10 +84,19 @@ def solve(
                     precondition, structure, PSD
                 )
             },
-            throw=throw,
+            throw=False,
         )
     value = (solution.value * (length / scale)).reshape(vector.shape)
-    return lx.Solution(value, solution.result, solution.stats, solution.state)
+    # Conjugate gradients take a kernel of zeros for solved: their test compares with
+    # what is no number.
+    result = lx.RESULTS.where(
+        jnp.all(jnp.isfinite(value)) | (solution.result != lx.RESULTS.successful),
+        solution.result,
+        lx.RESULTS.singular,
+    )
+    if throw:
+        value = result.error_if(value, result != lx.RESULTS.successful)
+    return lx.Solution(value, result, solution.stats, solution.state)
 
 
 def _nystrom(
@@ -94,20 +104,24 @@ def _nystrom(
 ) -> tuple[Callable[[Float[Array, " n"]], Float[Array, " n"]], Float[Array, ""]]:
     """The preconditioner, and a bound from below of the eigenvalues that matter."""
     shift = jnp.asarray(ridge, action.dtype)
+    tiny = jnp.asarray(jnp.finfo(action.dtype).tiny, action.dtype)
     # Eigenvalues below round-off are none.
     roundoff = 8 * action.size * float(jnp.finfo(action.dtype).eps)
     if rank == 0:
         start = jax.random.normal(key, (action.size,), action.dtype)
         image = jnp.linalg.norm(action.apply(start)) / jnp.linalg.norm(start)
-        least = jnp.maximum(shift, roundoff * image)
+        least = jnp.maximum(shift, jnp.maximum(roundoff * image, tiny))
         return lambda v: v, least
     rank = min(rank, action.size)
     samples = jax.random.normal(key, (action.size, rank), action.dtype)
     samples, _ = jnp.linalg.qr(samples)
     with jax.numpy_rank_promotion("allow"):
         root, _, _ = stochtrace.nystrom_eigh()(action.one_by_one, samples)
+    # Of a kernel of zeros, which is its own root, the root is zero over zero.
+    zeros = jnp.all(action.apply(samples[:, 0]) == 0)
+    root = jnp.where(zeros, jnp.zeros_like(root), root)
     vectors, roots, _ = jnp.linalg.svd(root, full_matrices=False)
-    floor = roundoff * roots[0] ** 2
+    floor = jnp.maximum(roundoff * roots[0] ** 2, tiny)
     values = jnp.maximum(roots**2, floor) + shift
     shrink = values[-1] / values - 1
 

@@ -106,7 +106,8 @@ def estimate_trace(
         key: Key of the vectors.
 
     Returns:
-        The trace; the error is that of the estimates that leave one vector out.
+        The trace; the error is that of the estimates that leave one vector out. With as
+        many vectors as rows it is exact.
 
     Raises:
         ValueError: There are more vectors than rows, or fewer than two.
@@ -118,7 +119,10 @@ def estimate_trace(
     action = action_of(kernel)
     vectors = _vectors(action, n_samples, key)
     with jax.default_matmul_precision("highest"):
-        return _estimate(_traces(action, vectors))
+        if n_samples == action.size:
+            return _exactly(jnp.trace(_formed(action)))
+        traces = _traces(action, vectors)
+        return _estimate(_nothing_of_nothing(action, vectors, traces))
 
 
 def estimate_effective_rank(
@@ -133,7 +137,8 @@ def estimate_effective_rank(
 
     Returns:
         The effective rank; the error is that of the estimates that leave one vector
-        out.
+        out. It is exact where the kernel has no more than 2·n_samples rows, and zero
+        for a kernel of zeros.
 
     Raises:
         ValueError: There are more vectors than rows, or fewer than two.
@@ -142,15 +147,22 @@ def estimate_effective_rank(
         (2025), XNysTrace and XSymRowNorm, the estimators of its two parts.
 
     Verified by:
-        tests/kernels/test_stochastic.py::test_effective_rank_is_within_its_error
+        tests/kernels/test_stochastic.py::test_effective_rank_is_within_its_error,
+        tests/kernels/test_stochastic.py::test_small_kernels_are_read_exactly
     """  # ruff: ignore[docstring-extraneous-exception]
     action = action_of(kernel)
     vectors = _vectors(action, n_samples, key)
     row_norms = stochtrace.leave_one_out_xsymrownorms_squared()
     with jax.default_matmul_precision("highest"), jax.numpy_rank_promotion("allow"):
+        if 2 * n_samples >= action.size:  # no more products than the estimate takes
+            matrix = _formed(action)
+            square = jnp.sum(matrix**2)
+            some = jnp.where(square == 0, jnp.ones_like(square), square)
+            return _exactly(jnp.trace(matrix) ** 2 / some)
         rows = cast(Array, row_norms(action.one_by_one, vectors))
         squares = jnp.sum(rows, axis=1)
-        return _estimate(_traces(action, vectors) ** 2 / squares)
+        ranks = _traces(action, vectors) ** 2 / squares
+        return _estimate(_nothing_of_nothing(action, vectors, ranks))
 
 
 def spectral_density(
@@ -225,6 +237,24 @@ def _vectors(
         )
     like = jnp.zeros(action.size, action.dtype)
     return stochtrace.sampler_sphere(like, num=n_samples)(key)
+
+
+def _formed(action: Action) -> Float[Array, "n n"]:
+    return jax.lax.map(action.apply, jnp.eye(action.size, dtype=action.dtype))
+
+
+def _exactly(value: Float[Array, ""]) -> Estimate:
+    return Estimate(value, jnp.zeros_like(value))
+
+
+def _nothing_of_nothing(
+    action: Action,
+    vectors: Float[Array, "n_samples n"],
+    each: Float[Array, " n_samples"],
+) -> Float[Array, " n_samples"]:
+    """Zero for a kernel of zeros, for which the estimates divide zero by zero."""
+    image = action.apply(vectors[0])
+    return jnp.where(jnp.all(image == 0), jnp.zeros_like(each), each)
 
 
 def _traces(

@@ -139,3 +139,16 @@ def test_what_cannot_be_solved_is_refused(matrix, key):
             solve(matrix, v, key=key, **options)
     with pytest.raises(ValueError, match="right-hand side"):
         solve(matrix, v.reshape(60, 2), key=key)
+
+
+@pytest.mark.parametrize("rank", [0, 8])
+def test_a_kernel_of_zeros_is_solved_by_its_ridge_or_not_at_all(rank, key):
+    zeros, v = jnp.zeros((20, 20)), jnp.arange(1.0, 21.0)
+    found = solve(zeros, v, ridge=0.5, rank=rank, key=key)
+    np.testing.assert_allclose(found.value, 2 * v, rtol=1e-5)
+    nothing = solve(zeros, jnp.zeros(20), rank=rank, key=key)
+    assert np.all(np.asarray(nothing.value) == 0)
+    failed = solve(zeros, v, rank=rank, max_steps=5, throw=False, key=key)
+    assert failed.result != lx.RESULTS.successful
+    with pytest.raises(Exception, match=r"singular|max"):
+        solve(zeros, v, rank=rank, max_steps=5, key=key)

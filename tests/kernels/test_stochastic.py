@@ -137,3 +137,29 @@ def test_wrong_numbers_of_vectors_are_refused(key):
         spectral_density(jnp.eye(SIZE), n_samples=1, key=key)
     with pytest.raises(ValueError, match="symmetric"):
         estimate_trace(lx.MatrixLinearOperator(jnp.ones((3, 3))), key=key)
+
+
+@pytest.mark.parametrize("rows", [4, 5, 7, 8])
+def test_small_kernels_are_read_exactly(rows, key):
+    """As many vectors as rows, and down to half as many: what the defaults meet."""
+    x = jax.random.normal(key, (rows, 4))
+    model = nf.models.MLP(4, 1, 4, 1, key=key)
+    operator, kernel = nf.NTKOperator(model, x), np.asarray(nf.ntk(model, x))
+    rank = estimate_effective_rank(operator, n_samples=4, key=key)
+    expected = np.trace(kernel) ** 2 / np.sum(kernel**2)
+    np.testing.assert_allclose(rank.value, expected, rtol=roundoff(rows**2))
+    assert rank.error == 0
+    if rows == 4:
+        trace = estimate_trace(operator, n_samples=4, key=key)
+        np.testing.assert_allclose(trace.value, np.trace(kernel), rtol=roundoff(rows))
+        assert trace.error == 0
+
+
+@pytest.mark.parametrize("rows", [6, 40])
+def test_a_kernel_of_zeros_has_trace_and_rank_zero(rows, key):
+    zeros = jnp.zeros((rows, rows))
+    for estimate in (estimate_trace, estimate_effective_rank):
+        found = estimate(zeros, n_samples=5, key=key)
+        assert found.value == found.error == 0
+    broken = jnp.full((rows, rows), jnp.nan)
+    assert np.isnan(estimate_trace(broken, n_samples=5, key=key).value)
