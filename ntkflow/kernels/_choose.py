@@ -52,8 +52,15 @@ def check_modes(name: str, modes: Modes) -> None:
     """
     if name == "auto" or METHODS[name].works_with(modes):
         return
-    only = "forward" if modes.forward else "in reverse"
     works = [n for n, method in METHODS.items() if method.works_with(modes)]
+    if modes.rounds and modes.forward and modes.reverse:
+        raise ValueError(
+            f"method={name!r} cannot be used: the model rounds inside, to fewer bits "
+            "than its outputs have, so that its derivatives forward and in reverse are "
+            f"two different maps. Use method='auto', or one of {works}, which take the "
+            "one in reverse; or compute in one precision throughout."
+        )
+    only = "forward" if modes.forward else "in reverse"
     raise ValueError(
         f"method={name!r} cannot be used: the model can be differentiated {only} "
         f"only. Use method='auto', or one of {works}; or, if the model solves a "

@@ -6,7 +6,7 @@ from jaxtyping import Array, Float, Shaped
 from ntkflow._precision import at_full_precision
 from ntkflow._types import Params
 from ntkflow.kernels._choose import choose_method
-from ntkflow.kernels._example import Example, trace
+from ntkflow.kernels._example import Example, prepare
 from ntkflow.kernels._layouts import find_layout
 from ntkflow.kernels._methods import Request
 
@@ -39,9 +39,10 @@ def compute_kernels(
     Returns:
         One kernel, or one for each leaf.
     """
+    example, traced = prepare(example, params, x1)
     request = Request(
         example=example,
-        traced=trace(example, params, x1),
+        traced=traced,
         params=params,
         x1=x1,
         x2=x2,

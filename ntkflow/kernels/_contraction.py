@@ -92,7 +92,9 @@ class Contraction(AbstractMethod):
                 lambda xi: jacobian(request.example, request.traced, request.params, xi)
             )(x)
             return [
-                jac.astype(request.dtype).reshape(*jac.shape[:2], 1, -1)
+                jac.astype(request.dtype).reshape(
+                    *jac.shape[:2], 1, math.prod(jac.shape[2:])
+                )
                 for jac in jax.tree.leaves(jacobians)
             ]
 
@@ -142,14 +144,14 @@ def jacobian(
     Verified by: tests/kernels/test_modes.py::test_kernel_takes_the_mode_there_is
     """
     if not traced.modes.reverse:
-        return _forward_jacobian(example, params, x)
+        return _forward_jacobian(example, traced.n_outputs, params, x)
     _, pull = jax.vjp(lambda p: example(p, x), params)
     basis = jnp.eye(traced.n_outputs, dtype=traced.dtype)
     return jax.vmap(lambda row: pull(row)[0])(basis)
 
 
 def _forward_jacobian(
-    example: Example, params: Params, x: Shaped[Array, "..."]
+    example: Example, n_outputs: int, params: Params, x: Shaped[Array, "..."]
 ) -> Params:
     leaves, structure = jax.tree.flatten(params)
 
@@ -161,8 +163,10 @@ def _forward_jacobian(
             direction = jax.tree.unflatten(structure, tangents)
             return jax.jvp(lambda p: example(p, x), (params,), (direction,))[1]
 
+        if leaf.size == 0:
+            return jnp.zeros((n_outputs, *leaf.shape), leaf.dtype)
         columns = jax.lax.map(column, jnp.arange(leaf.size), batch_size=COLUMNS)
-        return jnp.moveaxis(columns, 0, -1).reshape(-1, *leaf.shape)
+        return jnp.moveaxis(columns, 0, -1).reshape(n_outputs, *leaf.shape)
 
     return jax.tree.unflatten(
         structure, [of_leaf(which, leaf) for which, leaf in enumerate(leaves)]

@@ -153,7 +153,7 @@ def _lookup(program: Program, step: Step, side: int, chain: Chain) -> Meeting:
     else:
         numbers = params["dimension_numbers"]
         axis = numbers.start_index_map.index(0)
-        view = Rows(n_rows, axis, drops=params["mode"] == Mode.FILL_OR_DROP)
+        view = Rows(n_rows, axis, drops=params["mode"] != Mode.CLIP)
         taken = list(numbers.offset_dims)
         if not numbers.collapsed_slice_dims:
             del taken[0]

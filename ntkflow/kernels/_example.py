@@ -12,6 +12,7 @@ from jaxtyping import Array, PyTree, Shaped
 
 from ntkflow._types import Params
 from ntkflow.kernels._count import count_flops, count_numbers
+from ntkflow.kernels._lookups import evaluate, has_promises
 from ntkflow.kernels._modes import Modes, find_modes
 from ntkflow.models import Steps, find_steps, is_replayable, replayed
 
@@ -24,11 +25,14 @@ class Example(eqx.Module):
         apply: `apply(model, x)`, or None for `model(x)`.
         steps: How many steps every solve in depth is repeated for; None to leave
             solves as they are.
+        agreeing: Whether its lookups are written anew, so that their derivatives in
+            both modes agree where an index misses the table.
     """
 
     static: PyTree
     apply: Callable[..., Any] | None = None
     steps: Steps | None = eqx.field(static=True, default=None)
+    agreeing: bool = eqx.field(static=True, default=False)
 
     def __call__(self, params: Params, x: Shaped[Array, "..."]) -> Any:
         """Outputs of one example.
@@ -39,6 +43,23 @@ class Example(eqx.Module):
 
         Returns:
             The K outputs; whatever the model returns, until `trace` has checked it.
+        """
+        if not self.agreeing:
+            return self.as_written(params, x)
+        jaxpr, structure = _write_out(self.as_written, params, x)
+        return jax.tree.unflatten(
+            structure, evaluate(jaxpr, *jax.tree.leaves((params, x)))
+        )
+
+    def as_written(self, params: Params, x: Shaped[Array, "..."]) -> Any:
+        """The same by the program as JAX writes it down.
+
+        Args:
+            params: The trained leaves.
+            x: One example.
+
+        Returns:
+            The K outputs.
         """
         model = eqx.combine(params, self.static)
         if self.steps is not None:
@@ -67,7 +88,7 @@ class Example(eqx.Module):
         """
         model = eqx.combine(params, self.static)
         given = jax.tree.leaves((model, x1, x2))
-        if not (is_replayable(model) and all(map(_is_known, given))):
+        if not (is_replayable(model) and all(map(is_known, given))):
             return self
         try:
             counts = [
@@ -84,8 +105,15 @@ class Example(eqx.Module):
         return Example(self.static, self.apply, Steps(*most))
 
 
-def _is_known(leaf: Any) -> bool:
-    """Whether a value is at hand: neither traced nor on other hosts."""
+def is_known(leaf: Any) -> bool:
+    """Whether a value is at hand: neither traced nor on other hosts.
+
+    Args:
+        leaf: Anything.
+
+    Returns:
+        Whether it is.
+    """
     if not isinstance(leaf, jax.Array):
         return True
     try:
@@ -119,6 +147,25 @@ class Traced(NamedTuple):
     activations: int
     flops: int
     modes: Modes
+
+
+def prepare(
+    example: Example, params: Params, x: Shaped[Array, "N ..."]
+) -> tuple[Example, Traced]:
+    """The function, its lookups written anew where that is needed, and what it is.
+
+    Args:
+        example: The function.
+        params: The trained leaves.
+        x: Examples.
+
+    Returns:
+        The function that derivatives are taken of, and `trace` of it as it was written.
+    """
+    traced = trace(example, params, x)
+    if has_promises(traced.jaxpr.jaxpr):
+        example = Example(example.static, example.apply, example.steps, agreeing=True)
+    return example, traced
 
 
 def trace(example: Example, params: Params, x: Shaped[Array, "N ..."]) -> Traced:
@@ -171,6 +218,11 @@ def trace(example: Example, params: Params, x: Shaped[Array, "N ..."]) -> Traced
     )
 
 
+def _write_out(function: Callable[..., Any], *arguments: Any) -> tuple[Any, Any]:
+    jaxpr, output = jax.make_jaxpr(function, return_shape=True)(*arguments)
+    return jaxpr, jax.tree.structure(output)
+
+
 def _find_modes(jaxpr: jex.Jaxpr, n_leaves: int) -> Modes:
     modes = find_modes(jaxpr, n_leaves)
     if modes.forward or modes.reverse:
@@ -206,4 +258,9 @@ def _check_output(output: object) -> None:
             "The outputs of one example must have shape [K], got "
             f"{list(output.shape)}. Pass apply=lambda model, x: "
             "jax.numpy.reshape(model(x), -1)."
+        )
+    if output.shape[0] == 0:
+        raise ValueError(
+            "The model has no outputs (shape [0]) and so no kernel. Expected at least "
+            "one output for each example."
         )

@@ -4,6 +4,7 @@ One reverse pass over all taps at once gives every cotangent, and the Jacobian o
 leaf whose uses are not known.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -25,11 +26,13 @@ class Features(NamedTuple):
         cotangents: For each distinct set of taps g [K, B, S, R].
         operands: For each factored or nested leaf and each of its groups u [B, S, C].
         jacobians: For each other leaf its Jacobian [K, 1, P].
+        counted: A zero, so that examples are counted where there is nothing else.
     """
 
     cotangents: list[Array]
     operands: list[list[Operand]]
     jacobians: list[Array]
+    counted: Array
 
 
 def distinct(factors: Factors) -> dict[object, Group]:
@@ -80,6 +83,11 @@ def make_features(
     basis = jnp.eye(request.traced.n_outputs, dtype=request.traced.dtype)
     pulled_leaves, pulled = jax.vmap(pull)(basis)
     pulled_leaves = dict(zip(unknown, pulled_leaves, strict=True))
+    found = {
+        id(group): u
+        for groups, us in zip(factors.groups, operands, strict=True)
+        for group, u in zip(groups or (), us, strict=True)
+    }
     jacobians = [
         _flat(pulled_leaves[i], dtype)
         if groups is None
@@ -89,7 +97,7 @@ def make_features(
     ]
     return Features(
         cotangents=[
-            _stack_cotangents(pulled, group, dtype)
+            _stack_cotangents(pulled, group, dtype, found[id(group)])
             for group in distinct(factors).values()
         ],
         operands=[
@@ -98,6 +106,7 @@ def make_features(
             if form in KEEPING
         ],
         jacobians=jacobians,
+        counted=jnp.zeros((), dtype),
     )
 
 
@@ -122,7 +131,7 @@ def _zeros(program: Program, slot: int) -> Array:
 
 
 def _flat(jac: Float[Array, "K ..."], dtype: Any) -> Float[Array, "K 1 P"]:
-    return jac.astype(dtype).reshape(jac.shape[0], 1, -1)
+    return jac.astype(dtype).reshape(jac.shape[0], 1, math.prod(jac.shape[1:]))
 
 
 def _assemble(
@@ -133,16 +142,20 @@ def _assemble(
 ) -> Float[Array, "K 1 P"]:
     """The Jacobian of a leaf from the cotangents and operands of its uses."""
     parts = [
-        outer_products(_stack_cotangents(pulled, group, dtype), u, group.n_columns)
+        outer_products(_stack_cotangents(pulled, group, dtype, u), u, group.n_columns)
         for group, u in zip(groups, operands, strict=True)
     ]
     return jnp.concatenate(parts, axis=1)[:, None]
 
 
 def _stack_cotangents(
-    pulled: Mapping[int, Float[Array, "K ..."]], group: Group, dtype: Any
+    pulled: Mapping[int, Float[Array, "K ..."]], group: Group, dtype: Any, u: Operand
 ) -> Float[Array, "K B S R"]:
-    """The cotangents of a group's taps, stacked along positions."""
+    """The cotangents of a group's taps, stacked along positions.
+
+    Where a lookup misses its table there is none: what is there may be infinite, such
+    as the slope of a norm at padding, and times zero would be no number.
+    """  # ruff: ignore[docstring-missing-returns]
     stacked = []
     for use in group.uses:
         g = pulled[use.tap].astype(dtype)
@@ -150,7 +163,10 @@ def _stack_cotangents(
         axes = (*use.blocks, *use.positions, *use.rows)
         g = jnp.transpose(g, (0, *(1 + axis for axis in axes)))
         stacked.append(g.reshape(g.shape[0], group.n_blocks, -1, group.n_rows))
-    return jnp.concatenate(stacked, axis=2)
+    g = jnp.concatenate(stacked, axis=2)
+    if isinstance(u, Selected):
+        g = jnp.where((u.rows >= 0)[None, :, :, None], g, jnp.zeros((), dtype))
+    return g
 
 
 def _stack_operands(

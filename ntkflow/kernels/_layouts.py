@@ -8,6 +8,7 @@ them. A plain Jacobian is the case of one position and no operand.
 """
 
 import abc
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
@@ -148,6 +149,10 @@ def inner(
     )
 
 
+def _by_rows(g: Float[Array, "... R"]) -> Float[Array, "rows R"]:
+    return g.reshape(math.prod(g.shape[:-1]), g.shape[-1])
+
+
 class Full(AbstractLayout):
     """Every pair of outputs: [N1, K, N2, K]."""
 
@@ -162,7 +167,7 @@ class Full(AbstractLayout):
     def products(
         self, g1: Float[Array, "N1 K S R"], g2: Float[Array, "N2 K S R"]
     ) -> Float[Array, "N1 K S N2 K S"]:
-        flat = inner(g1.reshape(-1, g1.shape[-1]), g2.reshape(-1, g2.shape[-1]))
+        flat = inner(_by_rows(g1), _by_rows(g2))
         return flat.reshape(*g1.shape[:3], *g2.shape[:3])
 
     def join(
@@ -194,8 +199,7 @@ class Diagonal(AbstractLayout):
         self, g1: Float[Array, "N1 K S R"], g2: Float[Array, "N2 K S R"]
     ) -> Float[Array, "N1 S N2 S K"]:
         by_output = jax.vmap(inner)(
-            jnp.moveaxis(g1, 1, 0).reshape(g1.shape[1], -1, g1.shape[-1]),
-            jnp.moveaxis(g2, 1, 0).reshape(g2.shape[1], -1, g2.shape[-1]),
+            jax.vmap(_by_rows, 1)(g1), jax.vmap(_by_rows, 1)(g2)
         )
         shape = (g1.shape[1], g1.shape[0], g1.shape[2], g2.shape[0], g2.shape[2])
         return jnp.moveaxis(by_output.reshape(shape), 0, -1)
@@ -229,7 +233,10 @@ class Trace(AbstractLayout):
         self, g1: Float[Array, "N1 K S R"], g2: Float[Array, "N2 K S R"]
     ) -> Float[Array, "N1 S N2 S"]:
         a, b = (
-            jnp.moveaxis(g, 1, 2).reshape(g.shape[0] * g.shape[2], -1) for g in (g1, g2)
+            jnp.moveaxis(g, 1, 2).reshape(
+                g.shape[0] * g.shape[2], g.shape[1] * g.shape[3]
+            )
+            for g in (g1, g2)
         )
         return inner(a, b).reshape(g1.shape[0], g1.shape[2], g2.shape[0], g2.shape[2])
 

@@ -12,7 +12,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
+from jax.lax import GatherScatterMode as Mode
 from jaxtyping import PyTree
+
+from ntkflow.kernels._rounding import bits, bits_left
 
 
 class Modes(NamedTuple):
@@ -21,10 +24,16 @@ class Modes(NamedTuple):
     Attributes:
         forward: Whether jvp works.
         reverse: Whether vjp works.
+        rounds: Whether both round on the way, to fewer bits than the results have: they
+            are then two different maps.
+        drops: Whether lookups may miss their table. What is dropped there may be
+            infinite in reverse; forward mode multiplies it with zero.
     """
 
     forward: bool
     reverse: bool
+    rounds: bool = False
+    drops: bool = False
 
 
 class Obstacles(NamedTuple):
@@ -55,8 +64,10 @@ def find_modes(jaxpr: jex.Jaxpr, n_leaves: int) -> Modes:
 
     Verified by: tests/kernels/test_modes.py::test_modes_are_those_jax_has
     """
-    found = _find_obstacles(jaxpr, n_leaves)
-    return Modes(forward=found.forward is None, reverse=found.reverse is None)
+    search = _searched(jaxpr, n_leaves)
+    return Modes(
+        search.forward is None, search.reverse is None, search.rounds, search.drops
+    )
 
 
 def modes_of(function: Callable[[PyTree], Any], params: PyTree) -> Modes:
@@ -90,22 +101,25 @@ def obstacles_of(function: Callable[[PyTree], Any], params: PyTree) -> Obstacles
         tests/simulate/test_one_mode.py::test_the_cause_is_named
     """
     jaxpr = jax.make_jaxpr(function)(params).jaxpr
-    return _find_obstacles(jaxpr, len(jaxpr.invars))
-
-
-def _find_obstacles(jaxpr: jex.Jaxpr, n_leaves: int) -> Obstacles:
-    search = _Search()
-    search.visit(jaxpr, [i < n_leaves for i in range(len(jaxpr.invars))])
+    search = _searched(jaxpr, len(jaxpr.invars))
     return Obstacles(search.forward, search.reverse, search.in_equinox)
+
+
+def _searched(jaxpr: jex.Jaxpr, n_leaves: int) -> "_Search":
+    search = _Search(max((_bits(v) for v in jaxpr.outvars), default=0))
+    search.visit(jaxpr, [i < n_leaves for i in range(len(jaxpr.invars))])
+    return search
 
 
 class _Search:
     """Follows the trained leaves through a jaxpr and what it calls."""
 
-    def __init__(self) -> None:
+    def __init__(self, bits: int) -> None:
         self.forward: str | None = None
         self.reverse: str | None = None
         self.in_equinox = False
+        self.rounds = self.drops = False
+        self.bits = bits
 
     def described(self, what: str, inner: Any) -> str:
         """An obstacle, with the place in the user's code that it comes from."""
@@ -118,12 +132,17 @@ class _Search:
     def visit(self, jaxpr: jex.Jaxpr, varies: Sequence[bool]) -> list[bool]:
         """Which results vary with the leaves, given which inputs do."""
         varying = {v for v, does in zip(jaxpr.invars, varies, strict=True) if does}
+        rounded = set()
         for equation in jaxpr.eqns:
             does = [_is_in(v, varying) for v in equation.invars]
             if any(does):
+                left = bits_left(equation)
+                if left is not None and left < self.bits:
+                    rounded.update(equation.outvars)
                 found = self.enter(equation, does)
                 pairs = zip(equation.outvars, found, strict=True)
                 varying.update(v for v, out in pairs if out and _is_real(v))
+        self.rounds = self.rounds or bool(rounded and rounded & _reaching(jaxpr))
         return [_is_in(v, varying) for v in jaxpr.outvars]
 
     def enter(self, equation: jex.JaxprEqn, varies: list[bool]) -> Sequence[bool]:
@@ -131,6 +150,8 @@ class _Search:
         every = [True] * len(equation.outvars)
         if name == "stop_gradient":
             return [False]
+        if name == "gather" and params["mode"] != Mode.CLIP:
+            self.drops = self.drops or _is_real(equation.outvars[0])
         if name.startswith("custom_vjp_call"):
             if self.forward is None:
                 what = "a custom reverse rule by jax.custom_vjp"
@@ -182,8 +203,24 @@ class _Search:
             varies[n_consts : n_consts + n_carry] = after
 
 
+def _reaching(jaxpr: jex.Jaxpr) -> set:
+    """What the outputs are made of, as far as derivatives go."""
+    reaching = {v for v in jaxpr.outvars if not isinstance(v, jex.Literal)}
+    for equation in reversed(jaxpr.eqns):
+        read = any(v in reaching and _is_real(v) for v in equation.outvars)
+        if read and equation.primitive.name != "stop_gradient":
+            reaching.update(
+                v for v in equation.invars if not isinstance(v, jex.Literal)
+            )
+    return reaching
+
+
 def _is_in(variable: Any, varying: set) -> bool:
     return not isinstance(variable, jex.Literal) and variable in varying
+
+
+def _bits(variable: Any) -> int:
+    return bits(getattr(variable.aval, "dtype", bool))
 
 
 def _is_real(variable: Any) -> bool:

@@ -14,6 +14,7 @@ from ntkflow.kernels._choose import check_method
 from ntkflow.kernels._compute import compute_kernels
 from ntkflow.kernels._error_estimate import warn_if_loose
 from ntkflow.kernels._example import Example
+from ntkflow.kernels._finite import check_finite
 from ntkflow.kernels._inputs import check_bound, check_mesh, check_pair
 from ntkflow.kernels._layouts import find_layout
 from ntkflow.kernels._sharded import compute_sharded
@@ -68,7 +69,9 @@ def ntk(
         ValueError: A name is unknown, `x1` and `x2` do not hold the same kind of
             examples, no leaf is trained, the model fails on one example, its outputs
             are not real of shape [K], it closes over parameters where their derivative
-            is lost, or `max_bytes` does not suffice for one pair.
+            is lost, `max_bytes` does not suffice for one pair, or the kernel is not
+            finite: then the error names the leaf and the example it comes from
+            (outside of `jit`).
         equinox.EquinoxRuntimeError: The model itself failed, such as a solve in depth;
             a `NeuralODE` names the example.
 
@@ -113,6 +116,7 @@ def ntk(
             "field(t, z)), ..., args=self.field); or use "
             "diffrax.RecursiveCheckpointAdjoint()."
         ) from error
+    check_finite(kernels, example, params, first, second)
     if not by_leaf:
         return kernels[0]
     names = [name for name, _ in named_leaves(params)]

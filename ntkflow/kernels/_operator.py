@@ -14,10 +14,11 @@ from jaxtyping import Array, Float, PyTree, Shaped
 from ntkflow._types import Params
 from ntkflow.kernels._compute import compute_kernels
 from ntkflow.kernels._error_estimate import warn_if_loose
-from ntkflow.kernels._example import Example, trace
+from ntkflow.kernels._example import Example, prepare
 from ntkflow.kernels._inputs import check_bound, check_examples, check_mesh
 from ntkflow.kernels._memory import default_max_bytes
-from ntkflow.kernels._products import kernel_times
+from ntkflow.kernels._modes import Modes
+from ntkflow.kernels._products import checked, kernel_times
 from ntkflow.models import partition
 
 TAGS = frozenset({lx.symmetric_tag, lx.positive_semidefinite_tag})
@@ -26,6 +27,9 @@ TAGS = frozenset({lx.symmetric_tag, lx.positive_semidefinite_tag})
 @final
 class NTKOperator(lx.AbstractLinearOperator):
     """v ↦ J (Jᵀ v) on v [N, K]: one vjp, then one jvp; the kernel is never formed.
+
+    J is that of reverse mode. Of a model that rounds inside, where a jvp is of another
+    one, each product takes K vjps an example for each of the two factors instead.
 
     A lineax operator, tagged symmetric and positive semidefinite, so that for instance
     `lineax.linear_solve(operator, v, lineax.CG(...))` works. `lineax.linearise` keeps
@@ -40,6 +44,7 @@ class NTKOperator(lx.AbstractLinearOperator):
         structure: Shape and dtype of what it acts on.
         batch: Examples that a device takes at once.
         mesh: Devices the examples are divided among; None for one.
+        modes: The derivatives of the model.
 
     Source: Novak, Sohl-Dickstein & Schoenholz (2022), section 3.2 (NTK-vector
     products).
@@ -53,6 +58,7 @@ class NTKOperator(lx.AbstractLinearOperator):
     structure: tuple[tuple[int, int], np.dtype] = eqx.field(static=True)
     batch: int = eqx.field(static=True)
     mesh: jax.sharding.Mesh | None = eqx.field(static=True)
+    modes: Modes = eqx.field(static=True)
 
     def __init__(
         self,
@@ -82,8 +88,7 @@ class NTKOperator(lx.AbstractLinearOperator):
         self.x = check_examples("x", x)
         warn_if_loose(model)
         self.params, static = partition(model, trainable)
-        self.example = Example(static, apply)
-        traced = trace(self.example, self.params, self.x)
+        self.example, traced = prepare(Example(static, apply), self.params, self.x)
         if not (traced.modes.forward and traced.modes.reverse):
             only = "forward" if traced.modes.forward else "in reverse"
             raise ValueError(
@@ -92,6 +97,7 @@ class NTKOperator(lx.AbstractLinearOperator):
                 "equation, give it adjoint=diffrax.DirectAdjoint(); or form the kernel "
                 "with ntk."
             )
+        self.modes = traced.modes
         self.structure = (self.x.shape[0], traced.n_outputs), traced.dtype
         # Values, and their tangents or cotangents.
         each = 2 * traced.activations * traced.dtype.itemsize
@@ -124,6 +130,7 @@ class NTKOperator(lx.AbstractLinearOperator):
             vector,
             batch=self.batch,
             mesh=self.mesh,
+            modes=self.modes,
         )
 
     def as_matrix(self) -> Float[Array, "NK NK"]:
@@ -178,17 +185,21 @@ class NTKOperator(lx.AbstractLinearOperator):
 
 @lx.linearise.register(NTKOperator)
 def _(operator: NTKOperator) -> lx.AbstractLinearOperator:
-    if operator.batch < operator.x.shape[0]:  # or several devices
+    modes = operator.modes
+    if operator.batch < operator.x.shape[0] or modes.rounds:  # or several devices
         return lx.FunctionLinearOperator(operator.mv, operator.in_structure(), TAGS)
     with jax.default_matmul_precision("highest"):
-        example, x = operator.example, operator.x
+        example, params, x = operator.example, operator.params, operator.x
         _, push = jax.linearize(
-            lambda params: jax.vmap(lambda xi: example(params, xi))(x), operator.params
+            lambda p: jax.vmap(lambda xi: example(p, xi))(x), params
         )
-        pull = jax.linear_transpose(push, operator.params)
-        return lx.FunctionLinearOperator(
-            lambda vector: push(*pull(vector)), operator.in_structure(), TAGS
-        )
+        pull = jax.linear_transpose(push, params)
+
+        def product(vector: Float[Array, "N K"]) -> Float[Array, "N K"]:
+            (direction,) = pull(vector)
+            return checked(example, params, x, direction, modes, push(direction))
+
+        return lx.FunctionLinearOperator(product, operator.in_structure(), TAGS)
 
 
 @lx.materialise.register(NTKOperator)

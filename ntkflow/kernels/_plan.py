@@ -12,7 +12,7 @@ from ntkflow.kernels._choose import (
     check_modes,
     estimate_all,
 )
-from ntkflow.kernels._example import Example, trace
+from ntkflow.kernels._example import Example, prepare
 from ntkflow.kernels._inputs import check_bound, check_pair
 from ntkflow.kernels._layouts import find_layout
 from ntkflow.kernels._methods import Estimate, LeafPlan, Request
@@ -130,9 +130,10 @@ def plan(
     first, second = check_pair(x1, x2)
     params, static = partition(model, trainable)
     example = Example(static, apply).repeating(params, first, second)
+    example, traced = prepare(example, params, first)
     request = Request(
         example=example,
-        traced=trace(example, params, first),
+        traced=traced,
         params=params,
         x1=first,
         x2=second,

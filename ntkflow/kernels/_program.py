@@ -15,6 +15,7 @@ import jax.extend.core as jex
 from jaxtyping import Array
 
 from ntkflow.kernels._chains import Atom, Chain
+from ntkflow.kernels._lookups import bind
 
 Frame = tuple[int, ...]
 """The loops around a step or slot, outermost first."""
@@ -202,19 +203,12 @@ def _run_frame(
         if step.frame != frame:
             continue
         if step.loop is None:
-            results = _bind(step, [read(env, atom) for atom in step.inputs])
+            results = bind(step.equation, [read(env, atom) for atom in step.inputs])
         else:
             results, inner = _run_loop(program, step, env, taps, kept)
             env.update(inner)
         for slot, value in zip(step.outputs, results, strict=True):
             env[slot] = value + taps[slot] if slot in taps else value
-
-
-def _bind(step: Step, values: list[Any]) -> Sequence[Any]:
-    primitive, params = step.equation.primitive, step.equation.params
-    with step.equation.ctx.manager:
-        result = primitive.bind(*values, **primitive.get_bind_params(params))
-    return result if primitive.multiple_results else [result]
 
 
 def _run_loop(

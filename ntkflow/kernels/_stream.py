@@ -19,6 +19,7 @@ from ntkflow._progress import Progress
 from ntkflow.kernels._choose import check_method
 from ntkflow.kernels._compute import compute_kernels
 from ntkflow.kernels._example import Example, trace
+from ntkflow.kernels._finite import check_finite
 from ntkflow.kernels._inputs import check_bound, check_pair
 from ntkflow.kernels._layouts import find_layout
 from ntkflow.models import partition
@@ -207,6 +208,7 @@ def stream(
                 max_bytes=max(1, bound // 2),
                 by_leaf=False,
             )
+            check_finite((block,), example, params, rows, columns, (i * tile, j * tile))
             store.write(name, {"tile": np.asarray(block)})
     return StoredKernel(path)
 

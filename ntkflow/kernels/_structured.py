@@ -96,7 +96,7 @@ class Structured(AbstractMethod):
             for size, groups in zip(sizes, factors.groups, strict=True)
             if groups is None
         )
-        backward = request.traced.n_outputs * once * (1 + unknown / sum(sizes))
+        backward = request.traced.n_outputs * once * (1 + unknown / max(1, sum(sizes)))
         stacked = STACKED * _numbers_of_loops(factors, request.traced.n_outputs)
         return Estimate(
             passes=request.n_examples * (once + backward + stacked),
@@ -144,7 +144,7 @@ def _contract(
     products = {taps: _products(layout, *cotangents[taps]) for taps in joined}
     jacobians = iter(zip(first.jacobians, second.jacobians, strict=True))
     operands = iter(zip(first.operands, second.operands, strict=True))
-    n1, n2 = (jax.tree.leaves(features)[0].shape[0] for features in (first, second))
+    n1, n2 = first.counted.shape[0], second.counted.shape[0]
     unused = jnp.zeros(layout.shape(n1, n2, request.traced.n_outputs), request.dtype)
     kernels = []
     for groups, form in zip(factors.groups, factors.forms, strict=True):

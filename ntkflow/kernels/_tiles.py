@@ -263,12 +263,24 @@ def _cut(x: Any, size: int, make: Callable[[Any], Features], tiling: Tiling) -> 
     if tiling.chunk >= total:
         values = make(x)
     else:
-        values = jax.lax.map(
-            lambda xi: jax.tree.map(lambda v: v[0], make(_alone(xi))),
-            x,
-            batch_size=tiling.chunk,
-        )
+        values = _made_in_chunks(make, x, tiling.chunk)
     return _Tiles(size, total, values, lambda tile: tile)
+
+
+def _made_in_chunks(make: Callable[[Any], Features], x: Any, chunk: int) -> Features:
+    """Features of all examples, some at a time; those without numbers are not mapped.
+
+    A map in batches divides by the size of what it returns.
+    """  # ruff: ignore[docstring-missing-returns]
+    shapes, structure = jax.tree.flatten(jax.eval_shape(make, x))
+
+    def of_example(xi: Any) -> list[Array]:
+        found = jax.tree.leaves(make(_alone(xi)))
+        return [value[0] for value in found if value.size]
+
+    made = iter(jax.lax.map(of_example, x, batch_size=chunk))
+    values = [next(made) if s.size else jnp.zeros(s.shape, s.dtype) for s in shapes]
+    return jax.tree.unflatten(structure, values)
 
 
 def _alone(x: Any) -> Any:

@@ -54,6 +54,13 @@ class Use(NamedTuple):
     scales: tuple[Scale, ...]
     sign: float
 
+    @property
+    def dropping(self) -> object:
+        """The indices that say where g is dropped; None where it is not."""
+        if isinstance(self.view, Rows) and self.view.drops:
+            return self.operand, self.view, self.operand_positions
+        return None
+
 
 class Group(NamedTuple):
     """Uses of one leaf that are stacked along positions.
@@ -76,7 +83,7 @@ class Group(NamedTuple):
     def taps(self) -> tuple[object, ...]:
         """What the stacked g is read off: equal for groups that share it."""
         return tuple(
-            (use.tap, use.tap_shape, use.blocks, use.positions, use.rows)
+            (use.tap, use.tap_shape, use.blocks, use.positions, use.rows, use.dropping)
             for use in self.uses
         )
 
@@ -104,8 +111,8 @@ def group_uses(program: Program, n_leaves: int) -> list[tuple[Group, ...] | None
         n_leaves: Number of trained leaves.
 
     Returns:
-        For each leaf its groups, none if it is not used at all, or None if it must be
-        treated through its Jacobian.
+        For each leaf its groups, none if it is not used at all or holds no number, or
+        None if it must be treated through its Jacobian.
     """
     live = _live_steps(program)
     opaque = {leaf for step, leaf in program.opaque if step in live or step < 0}
@@ -122,10 +129,12 @@ def group_uses(program: Program, n_leaves: int) -> list[tuple[Group, ...] | None
         apart = all(
             disjoint(a, b) for i, a in enumerate(stages) for b in stages[i + 1 :]
         )
-        if leaf in opaque or not apart:
+        empty = 0 in program.avals[program.inputs[leaf]].shape
+        if not empty and (leaf in opaque or not apart):
             groups.append(None)
         else:
-            groups.append(tuple(_stack(uses) for uses in read.values()))
+            found = [_stack(uses) for uses in ([] if empty else read.values())]
+            groups.append(tuple(group for group in found if group.n_positions))
     return groups
 
 

@@ -1,6 +1,7 @@
 """Columns of the kernel by a reverse and a forward pass, without any Jacobian."""
 
 import math
+from collections.abc import Callable
 from typing import final
 
 import jax
@@ -10,6 +11,7 @@ from jaxtyping import Array, Float, Shaped
 from ntkflow._types import Params
 from ntkflow.kernels._methods import AbstractMethod, Estimate, Request
 from ntkflow.kernels._modes import Modes
+from ntkflow.kernels._rows import finite_or, push_rows
 
 
 @final
@@ -28,7 +30,7 @@ class VectorProducts(AbstractMethod):
     name = "vector_products"
 
     def works_with(self, modes: Modes) -> bool:
-        """Each column takes a pass in reverse and one forward.
+        """Each column takes a pass in reverse and one forward, of the same map.
 
         Args:
             modes: The derivatives.
@@ -36,7 +38,7 @@ class VectorProducts(AbstractMethod):
         Returns:
             Whether the method can be used.
         """
-        return modes.forward and modes.reverse
+        return modes.forward and modes.reverse and not modes.rounds
 
     def estimate(self, request: Request) -> Estimate:
         """What computing a kernel this way needs.
@@ -66,11 +68,34 @@ class VectorProducts(AbstractMethod):
             One kernel; or one for each trained leaf, if they were asked for.
         """
         example, params, x1 = request.example, request.params, request.x1
-        x2 = x1 if request.x2 is None else request.x2
-        n_outputs = request.traced.n_outputs
         _, push = jax.linearize(
             lambda p: jax.vmap(lambda xi: example(p, xi))(x1), params
         )
+        kernels = self.by_columns(request, push)
+        if request.traced.modes.drops:
+            kernels = finite_or(
+                kernels,
+                lambda: self.by_columns(
+                    request, lambda v: push_rows(example, params, x1, v)
+                ),
+            )
+        return kernels
+
+    def by_columns(
+        self, request: Request, push: Callable[[Params], Float[Array, "N1 K"]]
+    ) -> tuple[Float[Array, "..."], ...]:
+        """All columns, as many at once as the memory bound allows.
+
+        Args:
+            request: What is to be computed.
+            push: J v for the examples along the rows.
+
+        Returns:
+            One kernel; or one for each trained leaf, if they were asked for.
+        """
+        example, params = request.example, request.params
+        x2 = request.x1 if request.x2 is None else request.x2
+        n_outputs = request.traced.n_outputs
 
         def columns(
             xj: Shaped[Array, "..."], e: Float[Array, " K"]
@@ -125,7 +150,7 @@ def _bytes(request: Request) -> tuple[int, int]:
     numbers = sum(math.prod(leaf.shape) for leaf in leaves)
     forward = request.grid.n1 * request.traced.activations
     size = request.dtype.itemsize
-    return forward * size, (2 * numbers + forward) * size
+    return forward * size, max(1, (2 * numbers + forward) * size)
 
 
 def _by_leaf(gradient: Params) -> list[Params]:

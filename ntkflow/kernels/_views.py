@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Integer
 
 
 class Patches(NamedTuple):
@@ -94,7 +94,7 @@ class Rows(NamedTuple):
     axis: int | None
     drops: bool
 
-    def __call__(self, indices: Int[Array, "..."]) -> Int[Array, "..."]:
+    def __call__(self, indices: Integer[Array, "..."]) -> Int[Array, "..."]:
         """The row of each position.
 
         Args:
@@ -104,10 +104,14 @@ class Rows(NamedTuple):
             Rows from 0 on; −1 for one that is dropped.
         """
         rows = indices if self.axis is None else indices[..., self.axis]
-        rows = rows.astype(jnp.int32)
-        if self.drops:
-            return jnp.where((rows < 0) | (rows >= self.n_rows), -1, rows)
-        return jnp.clip(rows, 0, self.n_rows - 1)
+        # In the dtype of the indices: it may not hold the number of rows, and what it
+        # holds may not be one of int32.
+        last = min(self.n_rows - 1, int(jnp.iinfo(rows.dtype).max))
+        nearest = jnp.clip(
+            rows, jnp.zeros((), rows.dtype), jnp.asarray(last, rows.dtype)
+        )
+        found = nearest.astype(jnp.int32)
+        return jnp.where(nearest == rows, found, -1) if self.drops else found
 
 
 class Selected(NamedTuple):

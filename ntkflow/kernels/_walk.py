@@ -17,6 +17,7 @@ from jax.lax import GatherScatterMode as Mode
 
 from ntkflow.kernels._chains import RULES, Atom, Chain, start_chain
 from ntkflow.kernels._program import Encounter, Frame, Loop, Program, Step
+from ntkflow.kernels._rounding import bits_left
 
 OPENED: Final = frozenset({
     *("jit", "pjit", "closed_call", "core_call"),
@@ -169,6 +170,8 @@ class _Walk:
     def extend(self, step: Step, side: int, chain: Chain) -> Chain | None:
         """The chain of the step's output, if the step only moves or scales."""
         shape = self.shape(step.outputs[0])
+        if bits_left(step.equation) is not None:
+            return None
         if step.name in RULES and len(step.inputs) == 1:
             return RULES[step.name](chain, step.equation.params, shape)
         if step.name == "mul" or (step.name == "div" and side == 0):
@@ -183,7 +186,8 @@ class _Walk:
     def meets(self, step: Step, side: int) -> bool:
         """Whether the step uses the leaf in a way that `_uses` can factor."""
         real = jnp.issubdtype(self.avals[step.outputs[0]].dtype, jnp.floating)
-        if not real:
+        # Of a product that is rounded, reverse mode rounds the leaf's cotangent too.
+        if not real or bits_left(step.equation) is not None:
             return False
         params = step.equation.params
         if step.name in {"broadcast_in_dim", "dot_general"}:

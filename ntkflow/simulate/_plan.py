@@ -176,7 +176,10 @@ def plan_solves(
         measured = bool(first) and first[0].name in coupled.names
         methods = {"": chosen}
         if chosen == "auto":
-            methods = _methods(coupled, problem, controller, forward=forward)
+            methods = _explicit()
+            # All others take products with the flow's Jacobian.
+            if forward:
+                methods = _methods(coupled, problem, controller)
         solves = {
             name: Solve(
                 coupled,
@@ -224,16 +227,12 @@ def _methods(
     coupled: Coupled,
     problem: Problem,
     controller: dfx.AbstractStepSizeController | None,
-    *,
-    forward: bool,
 ) -> dict[str, dfx.AbstractSolver]:
     """What `auto` may take, the explicit method first."""
-    # As cheap as Tsit5, and truer to loose tolerances where a flow escapes a plateau.
-    methods: dict[str, dfx.AbstractSolver] = {EXPLICIT: Explicit(dfx.Dopri5())}
-    # Fixed steps leave nothing to choose; what else there is takes flows that decay,
-    # and products with their Jacobians.
+    methods = _explicit()
+    # Fixed steps leave nothing to choose; what else there is takes flows that decay.
     fixed = isinstance(controller, dfx.ConstantStepSize)
-    if fixed or not forward or any(flow.oscillates for flow in coupled.parameter_flows):
+    if fixed or any(flow.oscillates for flow in coupled.parameter_flows):
         return methods
     # Where velocities jump, it alone takes the small steps that errors ask for.
     if find_kinks(problem).model:
@@ -247,6 +246,11 @@ def _methods(
     kernel_solvers = {IMPLICIT: KernelImplicit(), EXPONENTIAL: KernelExponential()}
     size = problem.n_examples * problem.n_outputs
     return methods | {n: s for n, s in kernel_solvers.items() if size <= s.max_size}
+
+
+def _explicit() -> dict[str, dfx.AbstractSolver]:
+    # As cheap as Tsit5, and truer to loose tolerances where a flow escapes a plateau.
+    return {EXPLICIT: Explicit(dfx.Dopri5())}
 
 
 def _check_spectrum(coupled: Coupled, solver: dfx.AbstractSolver) -> None:

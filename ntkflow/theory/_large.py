@@ -13,10 +13,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from .._precision import at_full_precision
 from .._types import Scalar
 from ..kernels import solve
-from ._decays import Flow, Shifted
+from ._decays import Flow
 from ._filters import apply_filter, below_rounding
 from ._inputs import Given, as_amount, as_outputs, as_times, refuse
 from ._predict import Predictions, warn_of_rounding
+from ._shifted import Shifted
 
 Product = Given | lx.AbstractLinearOperator
 """A kernel of either layout, or a lineax operator on outputs [N, K]."""

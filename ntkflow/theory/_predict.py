@@ -10,9 +10,10 @@ from jaxtyping import Array, Float
 
 from .._precision import at_full_precision
 from .._types import Scalar
-from ._decays import AbstractDecay, Shifted, reach
+from ._decays import AbstractDecay
 from ._filters import apply_filter, below_rounding
 from ._inputs import Given, Layout, as_amount, as_outputs, layout_of
+from ._shifted import Shifted, reach
 
 UNSURE: Final = 0.1
 """How much of a mode below rounding may be learned before the prediction warns."""

@@ -72,7 +72,7 @@ def test_modes_are_those_jax_has(name):
     w, x = jnp.asarray(0.7), jnp.ones(3)
     jaxpr = jax.make_jaxpr(function)(w, x)
     assert find_modes(jaxpr.jaxpr, 1) == expected
-    for mode, works in zip((jax.jacfwd, jax.jacrev), expected, strict=True):
+    for mode, works in zip((jax.jacfwd, jax.jacrev), expected[:2], strict=True):
         if works:
             mode(function)(w, x)
         else:

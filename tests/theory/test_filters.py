@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from ntkflow.theory._decays import Descent, Ended, Flow, Oscillation, Shifted
+from ntkflow.theory._decays import Descent, Ended, Flow, Oscillation
 from ntkflow.theory._filters import apply_filter
+from ntkflow.theory._shifted import Shifted
 from tests.tolerances import roundoff
 
 pytestmark = pytest.mark.usefixtures("cheaply_compiled")

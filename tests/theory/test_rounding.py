@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from ntkflow import theory
-from ntkflow.theory._decays import Ended, Flow, Shifted
+from ntkflow.theory._decays import Ended, Flow
 from ntkflow.theory._filters import apply_filter
+from ntkflow.theory._shifted import Shifted
 
 pytestmark = pytest.mark.usefixtures("cheaply_compiled")
 
