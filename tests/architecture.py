@@ -20,6 +20,7 @@ ROOMS = (
     "_errors",
     "_progress",
     "_precision",
+    "_sharding",
     "storage",
     "data",
     "models",

@@ -5,6 +5,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Shaped
 
+from ntkflow._sharding import without_explicit_axes
 from ntkflow.kernels._memory import default_max_bytes
 
 
@@ -99,4 +100,4 @@ def check_examples(
             f"{name} must hold at least one example along its first axis, got shape "
             f"{x.shape}. A single example is x[None]."
         )
-    return jnp.asarray(x)
+    return without_explicit_axes(jnp.asarray(x))

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree, Shaped
 
 from ntkflow._precision import at_full_precision
+from ntkflow._sharding import without_explicit_axes
 from ntkflow._types import Params
 from ntkflow.kernels._choose import check_method
 from ntkflow.kernels._compute import compute_kernels
@@ -86,7 +87,7 @@ def ntk(
     bound = check_bound(max_bytes)
     first, second = check_pair(x1, x2)
     warn_if_loose(model)
-    params, static = partition(model, trainable)
+    params, static = partition(without_explicit_axes(model), trainable)
     settings: dict[str, Any] = {
         "outputs": outputs,
         "method": method,

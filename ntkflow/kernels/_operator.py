@@ -11,6 +11,7 @@ import lineax as lx
 import numpy as np
 from jaxtyping import Array, Float, PyTree, Shaped
 
+from ntkflow._sharding import without_explicit_axes
 from ntkflow._types import Params
 from ntkflow.kernels._compute import compute_kernels
 from ntkflow.kernels._error_estimate import warn_if_loose
@@ -87,7 +88,7 @@ class NTKOperator(lx.AbstractLinearOperator):
         check_mesh(mesh)
         self.x = check_examples("x", x)
         warn_if_loose(model)
-        self.params, static = partition(model, trainable)
+        self.params, static = partition(without_explicit_axes(model), trainable)
         self.example, traced = prepare(Example(static, apply), self.params, self.x)
         if not (traced.modes.forward and traced.modes.reverse):
             only = "forward" if traced.modes.forward else "in reverse"
@@ -123,6 +124,7 @@ class NTKOperator(lx.AbstractLinearOperator):
                 "The vector must have one number for each example and output, shape "
                 f"{list(self.structure[0])}, got {list(vector.shape)}. Reshape it."
             )
+        vector = without_explicit_axes(vector)
         return kernel_times(
             self.example,
             self.params,

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Array, PyTree, Shaped
 
+from ntkflow._sharding import without_explicit_axes
 from ntkflow.kernels._choose import (
     cheapest,
     check_method,
@@ -128,7 +129,7 @@ def plan(
     layout = find_layout(outputs)
     check_method(method)
     first, second = check_pair(x1, x2)
-    params, static = partition(model, trainable)
+    params, static = partition(without_explicit_axes(model), trainable)
     example = Example(static, apply).repeating(params, first, second)
     example, traced = prepare(example, params, first)
     request = Request(

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree, Shaped
 
 from ntkflow._progress import Progress
+from ntkflow._sharding import without_explicit_axes
 from ntkflow.kernels._choose import check_method
 from ntkflow.kernels._compute import compute_kernels
 from ntkflow.kernels._example import Example, trace
@@ -167,7 +168,7 @@ def stream(
     check_method(method)
     bound = check_bound(max_bytes)
     first, second = check_pair(x1, x2)
-    params, static = partition(model, trainable)
+    params, static = partition(without_explicit_axes(model), trainable)
     example = Example(static, apply).repeating(params, first, second)
     traced = trace(example, params, first)
     n1, n2 = first.shape[0], (first if second is None else second).shape[0]

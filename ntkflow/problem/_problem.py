@@ -15,6 +15,7 @@ from jaxtyping import Array, Inexact, Shaped
 
 from .._errors import unknown_name
 from .._precision import at_full_precision
+from .._sharding import without_explicit_axes
 from .._types import Params, Scalar
 from ..models import in_both_modes, partition, time_scale as model_time_scale
 from ._decay import Decay
@@ -119,6 +120,8 @@ class Problem(eqx.Module):
             raise unknown_name("reduction", reduction, ["sum", "mean"])
         if (x_test is None) != (y_test is None):
             raise ValueError("x_test and y_test come together: give both or neither.")
+        model, x, y = without_explicit_axes((model, x, y))
+        x_test, y_test = without_explicit_axes((x_test, y_test))
         self.params, self.static = partition(model, trainable)
         dtype = params_dtype(self.params)
         self.loss = SquaredError() if loss is None else as_loss(loss)

@@ -51,6 +51,26 @@ for mesh, bound in [(meshes[0], None), *((mesh, 3000) for mesh in meshes)]:
     for found in (operator.mv(v), lx.linearise(operator).mv(v)):
         error = np.linalg.norm(np.asarray(found) - expected)
         assert error <= 50 * np.finfo(np.float64).eps * np.linalg.norm(expected)
+
+# Explicit axes, the default of `make_mesh`: the arrays' types say where they are.
+spread = jax.sharding.NamedSharding(meshes[0], jax.sharding.PartitionSpec("rows"))
+assert jax.sharding.AxisType.Explicit in meshes[0].axis_types
+data, vector = jax.device_put((x1[:16], v[:16]), spread)
+expected = nf.ntk(model, x1[:16])
+for mesh in (None, meshes[0]):
+    found = nf.ntk(model, data, mesh=mesh)
+    np.testing.assert_allclose(found, expected, rtol=1e-13)
+column = nf.NTKOperator(model, x1[:16]).mv(v[:16])
+np.testing.assert_allclose(
+    nf.NTKOperator(model, data).mv(vector), column, rtol=1e-10, atol=1e-10
+)
+np.testing.assert_allclose(nf.Problem(model, data, vector).x, x1[:16], rtol=0)
+try:
+    jax.jit(lambda x: nf.ntk(model, x))(data)
+except ValueError as error:
+    assert "AxisType.Auto" in str(error), error
+else:
+    raise AssertionError("explicit axes inside of jit")
 solution = nf.kernels.solve(operator, v, ridge=1.0, rank=8, rtol=1e-10, key=key)
 residual = operator.mv(solution.value) + solution.value - v
 assert np.linalg.norm(residual) <= 2e-10 * np.linalg.norm(v)
