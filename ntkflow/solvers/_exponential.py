@@ -22,6 +22,7 @@ from ._decomposition import Decomposition, moving, renewed, start
 from ._exponential_error import END, MIDDLE, Trial, Verdict, judge
 from ._exponential_interpolation import ExponentialInterpolation, storable
 from ._functions_of_a import FunctionsOfA, Split, combine
+from ._inside import add_unsigned
 from ._term import FlowTerm, unwrapped
 
 
@@ -51,6 +52,7 @@ class _Stages(NamedTuple):
     start: Split
     middle: Split
     end: Split
+    change: Split
     verdict: Verdict
 
 
@@ -86,11 +88,13 @@ class KernelExponential(AbstractCountedSolver):
     Attributes:
         max_size: The largest N·K accepted; beyond it `init` raises a `ValueError`.
         dense: What interpolates within a step. `"exact"` is the method's own, of order
-            three, exact for linear models and right inside the initial layer; reading a
-            time costs one product Jᵀg. Kept whole by `SaveAt(dense=True)`, a step takes
-            (N·K)² numbers a kernel, seven states and the problem. `"hermite"` is the
-            cubic through both ends, four states a step, and is wrong within a step that
-            covers a transient. With `SaveAt(ts=...)` neither is kept.
+            four, exact for linear models and right inside the initial layer; reading a
+            time costs two evaluations and five products Jv and Jᵀg. Kept whole by
+            `SaveAt(dense=True)`, a step takes (N·K)² numbers a kernel, eight states and
+            the problem. `"hermite"` is the cubic through both ends, four states a step;
+            every step is compared with the exact one in its middle, at that cost, and
+            refused where they differ: none covers a transient, nor a linear model's
+            whole run. With `SaveAt(ts=...)` neither is kept.
 
     Source: Krogstad (2005), eq. 51; Hochbruck & Ostermann (2005), section 5.3, and
     (2010), section 2.3. The error estimate is that of Balac & Mahé (2013), section 3,
@@ -200,17 +204,21 @@ class KernelExponential(AbstractCountedSolver):
         functions = FunctionsOfA(term, decomposition)
         stages = _stages(functions, lambda y: terms.vf(t1, y, args), y0, f, h)
         y_error = functions.join(stages.verdict.error)
+        dense_info = self._dense_info(term, y0, h, decomposition, stages)
+        read = self.dense == "hermite"
+        if read:
+            dense_info, y_error = _as_cubic(dense_info, y_error, stages)
         count = len(moving(term, list(old.values)))
         renewals = jnp.where(due, count, 0)
         return Attempt(
             stages.y1,
             y_error,
-            self._dense_info(term, y0, h, decomposition, stages),
+            dense_info,
             KernelState(decomposition, stages.f1, stages.verdict.serves, length, code),
             _result(code),
             work(
-                4,
-                jacobians=10 * functions.components,
+                4 + 2 * read,
+                jacobians=(10 + 5 * read) * functions.components,
                 kernel_builds=renewals,
                 factorizations=renewals,
             ),
@@ -258,18 +266,13 @@ class KernelExponential(AbstractCountedSolver):
         decomposition: Decomposition,
         stages: _Stages,
     ) -> dict[str, Any]:
-        if self.dense == "hermite":
-            k0, k1 = (
-                jtu.tree_map(lambda rate: h * rate, f)
-                for f in (stages.start.plain, stages.f1)
-            )
-            return {"y0": y0, "y1": stages.y1, "k0": k0, "k1": k1}
         return {
             "y0": y0,
             "h": h,
             "start": stages.start,
             "middle": stages.middle,
             "end": stages.end,
+            "change": stages.change,
             "decomposition": decomposition,
             "parts": storable(term),
         }
@@ -302,7 +305,27 @@ def _stages(functions: FunctionsOfA, field: Any, y0: Packed, f: Packed, h: Scala
     fifth = functions.remainder(f1, first, change)
     to_middle = combine((0.5, to_half), (0.5, to_third))
     trial = Trial(h, first, to_middle, middle, to_fourth, fourth, change, fifth)
-    return _Stages(y1, f1, first, middle, fourth, judge(functions, trial))
+    return _Stages(y1, f1, first, middle, fifth, change, judge(functions, trial))
+
+
+def _as_cubic(
+    exact: dict[str, Any], error: Packed, stages: _Stages
+) -> tuple[dict[str, Any], Packed]:
+    """The cubic through both ends of a step, and the error with that in its middle."""
+    h, y0, y1 = exact["h"], exact["y0"], stages.y1
+    k0, k1 = (
+        jtu.tree_map(lambda rate: h * rate, f) for f in (stages.start.plain, stages.f1)
+    )
+    cubic: dict[str, Any] = {"y0": y0, "y1": y1, "k0": k0, "k1": k1}
+    start, half = jnp.zeros_like(h), 0.5 * h
+    true, found = (
+        kind(t0=start, t1=h, **info).evaluate(half)
+        for kind, info in (
+            (ExponentialInterpolation, exact),
+            (dfx.ThirdOrderHermitePolynomialInterpolation, cubic),
+        )
+    )
+    return cubic, add_unsigned(error, jtu.tree_map(jnp.subtract, found, true))
 
 
 def _result(code: IntScalar) -> dfx.RESULTS:

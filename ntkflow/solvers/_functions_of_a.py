@@ -57,7 +57,7 @@ def combine(*terms: tuple[float | int | Scalar, Split]) -> Split:
 
 
 _LAST = 3
-"""The last φ-function that the method is made of."""
+"""The last φ-function that a step is made of."""
 
 
 class Table(NamedTuple):
@@ -159,11 +159,12 @@ class FunctionsOfA:
             seen[name] = free.times(own) - self._values[name][None] * free.driven(own)
         return Split(plain, modes, seen)
 
-    def over(self, h: Scalar) -> Table:
+    def over(self, h: Scalar, last: int = _LAST) -> Table:
         """The φ-functions of hA, as numbers.
 
         Args:
             h: A step.
+            last: The largest index that is needed.
 
         Returns:
             What `phi` takes.
@@ -172,9 +173,9 @@ class FunctionsOfA:
         for name, values in self._values.items():
             shift, damping = self._free[name]
             if damping is None:
-                found[name] = decay_phis(_LAST, h, shift, values)
+                found[name] = decay_phis(last, h, shift, values)
             else:
-                found[name] = oscillator_phis(_LAST, h, damping, shift, values)
+                found[name] = oscillator_phis(last, h, damping, shift, values)
         return Table(h, found)
 
     def phi(self, table: Table, weights: dict[int, float | int], v: Split) -> Split:
@@ -182,7 +183,7 @@ class FunctionsOfA:
 
         Args:
             table: From `over`.
-            weights: Weights by index, which is at most three.
+            weights: Weights by index, none beyond the table's last.
             v: A tangent.
 
         Returns:
