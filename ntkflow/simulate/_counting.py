@@ -2,15 +2,26 @@
 
 diffrax rolls the solver's state back when a step is rejected, so a count kept there
 would forget rejected work. The controller's state is not rolled back: `Counting` hands
-it each attempt's work beside the error estimate.
+it each attempt's work beside the error estimate. It knows the save times as well, and
+where one lies inside a step of an explicit method, the error there counts.
 """
 
-from typing import Any, NamedTuple, final
+from typing import Any, NamedTuple, cast, final
 
 import diffrax as dfx
+import equinox as eqx
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from ..solvers import AbstractCountedSolver, Work, work
+from .._types import BoolScalar
+from ..solvers import (
+    AbstractCountedSolver,
+    Attempt,
+    Explicit,
+    Work,
+    estimate_inside,
+    work,
+)
 
 
 class Counted(NamedTuple):
@@ -27,13 +38,24 @@ class Counted(NamedTuple):
 
 @final
 class Counting(dfx.AbstractAdaptiveSolver):
-    """A counted solver whose error estimates carry their cost.
+    """A solver whose error estimates carry their cost, and what its save times show.
+
+    Explicit Runge–Kutta methods interpolate with a lower order than they step. Where a
+    save time lies inside a step its error there is estimated too, with two evaluations.
+    The other methods interpolate as well as they step.
 
     Attributes:
-        solver: The solver.
+        solver: A counted solver or an explicit Runge–Kutta method.
+        times: Save times.
+        everywhere: Whether the inside of every step is kept.
+
+    Verified by:
+        tests/simulate/test_inside.py::test_save_times_inside_steps_hold_the_tolerance
     """
 
-    solver: AbstractCountedSolver
+    solver: dfx.AbstractAdaptiveSolver
+    times: Float[Array, " W"]
+    everywhere: bool = eqx.field(static=True)
 
     @property
     def term_structure(self):
@@ -97,11 +119,35 @@ class Counting(dfx.AbstractAdaptiveSolver):
         Returns:
             As `diffrax.AbstractSolver.step`, its error a `Counted`.
         """
-        tried = self.solver.attempt(terms, t0, t1, y0, args, solver_state, made_jump)
+        tried = self._attempt(terms, t0, t1, y0, args, solver_state, made_jump)
+        error, done = tried.y_error, tried.work
+        if isinstance(self.solver, Explicit | dfx.AbstractERK):
+            step, info = (terms, t0, t1, args), tried.dense_info
+            error, more = estimate_inside(
+                self.solver, step, error, info, self._is_read(t0, t1)
+            )
+            done = done._replace(evaluations=done.evaluations + more)
         # diffrax looks for NaN in all of an estimate, which integers do not have.
-        counts = (count.astype(jnp.float32) for count in tried.work)
-        error = Counted(tried.y_error, Work(*counts))
-        return tried.y1, error, tried.dense_info, tried.state, tried.result
+        counts = (count.astype(jnp.float32) for count in done)
+        return (
+            tried.y1,
+            Counted(error, Work(*counts)),
+            tried.dense_info,
+            tried.state,
+            tried.result,
+        )
+
+    def _attempt(self, terms, t0, t1, y0, args, solver_state, made_jump) -> Attempt:
+        inputs = terms, t0, t1, y0, args, solver_state, made_jump
+        if isinstance(self.solver, AbstractCountedSolver):
+            return self.solver.attempt(*inputs)
+        return Attempt(
+            *self.solver.step(*inputs), work(evaluations_per_step(self.solver))
+        )
+
+    def _is_read(self, t0, t1) -> BoolScalar:
+        inside = (self.times > t0) & (self.times < t1)
+        return jnp.any(inside) | self.everywhere
 
     def func(self, terms, t0, y0, args):
         """The vector field.
@@ -116,6 +162,29 @@ class Counting(dfx.AbstractAdaptiveSolver):
             The time derivative.
         """
         return self.solver.func(terms, t0, y0, args)
+
+
+def counting(
+    solver: dfx.AbstractSolver, times: Float[Array, " W"], everywhere: bool
+) -> dfx.AbstractSolver:
+    """A solver with its work counted and its save times watched, where that can be.
+
+    Args:
+        solver: A diffrax solver.
+        times: Save times.
+        everywhere: Whether the inside of every step is kept.
+
+    Returns:
+        A `Counting`; other solvers than those it takes as they are.
+    """
+    if isinstance(solver, dfx.AbstractERK):
+        # What diffrax does with a method that it sees, for it is not differentiated.
+        none = {"is_leaf": lambda leaf: leaf is None}
+        method = eqx.tree_at(lambda s: s.scan_kind, solver, "lax", **none)
+        return Counting(cast(dfx.AbstractAdaptiveSolver, method), times, everywhere)
+    if isinstance(solver, AbstractCountedSolver):
+        return Counting(solver, times, everywhere)
+    return solver
 
 
 def evaluations_per_step(solver: dfx.AbstractSolver) -> int:

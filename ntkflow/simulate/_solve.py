@@ -26,7 +26,7 @@ from ..solvers import (
     rounding,
 )
 from ._complex_data import diffeqsolve
-from ._counting import Counting, evaluations_per_step
+from ._counting import counting, evaluations_per_step
 from ._events import AbstractEvent
 from ._growth import Growth, GrowthMeter
 from ._reason import Reason
@@ -222,8 +222,10 @@ class Solve(eqx.Module):
             evaluations_per_step(solver),
             self.meter(problem, constants),
         )
-        if isinstance(solver, AbstractCountedSolver):
-            solver = Counting(solver)
+        # Steps of fixed length cannot be refused.
+        fixed = isinstance(self.controller, dfx.ConstantStepSize)
+        window = span.window[:0] if fixed else span.window
+        solver = counting(solver, window, self.dense_steps > 0 and not fixed)
         before = state.controller
         fresh = SegmentedState.begin(before.inner, before.tnext, before.growth)
         solution = diffeqsolve(
