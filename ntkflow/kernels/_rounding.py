@@ -36,6 +36,8 @@ def bits_left(equation: jex.JaxprEqn) -> int | None:
     Returns:
         Bits of the mantissa, or None where it keeps all that its operands have.
     """
+    if not equation.outvars:  # a callback that only tells
+        return None
     params, given = equation.params, max(_bits(v) for v in equation.invars)
     left = min(_bits(v) for v in equation.outvars)
     if equation.primitive.name == "reduce_precision":

@@ -30,6 +30,7 @@ from ..solvers import EqualSteps
 from ._plan import PlannedSolve
 from ._reading import Record
 from ._solve import Solve
+from ._tolerance import loosest
 
 FIRST = 1
 """The level of the tolerance that was asked for."""
@@ -45,6 +46,9 @@ _RATIO = 10.0
 
 _FIRST_RATIO = 30.0
 """Tolerance of the first companion over that of the run."""
+
+_LEAST_RATIO = 3.0
+"""The least that it is, where a method is told not to be looser."""
 
 _EXPONENT = 0.7
 """p, where errors are taken to fall as the tolerance to this power; in proportion would
@@ -64,16 +68,24 @@ _SLOWER = 0.3
 controllers see no error at all, the two are then to take different steps."""
 
 
-def factor_at(level: int) -> float:
+def factor_at(planned: PlannedSolve, level: int) -> float:
     """The tolerance of a level over the one asked for.
 
     Args:
+        planned: The solve, at level 1.
         level: The level.
 
     Returns:
         A factor.
     """
-    return _FIRST_RATIO if level < FIRST else _RATIO ** (FIRST - level)
+    if level >= FIRST:
+        return _RATIO ** (FIRST - level)
+    ratio = _FIRST_RATIO
+    for solve in (planned.solve, *planned.choices.values()):
+        inner = _innermost(solve.controller)
+        if isinstance(inner, dfx.PIDController):
+            ratio = min(ratio, loosest(solve.solver) / float(inner.rtol))
+    return max(ratio, _LEAST_RATIO)
 
 
 class Tolerances(NamedTuple):
@@ -114,7 +126,7 @@ def at_level(planned: PlannedSolve, level: int, dtype: Any) -> PlannedSolve:
     Returns:
         The solve and its choices.
     """
-    factor, stretch = factor_at(level), _STRETCH ** (FIRST - level)
+    factor, stretch = factor_at(planned, level), _STRETCH ** (FIRST - level)
     slower = _SLOWER if level % 2 == 0 else 1.0
     return planned._replace(
         solve=_scaled(planned.solve, factor, stretch, slower, dtype),
@@ -190,7 +202,7 @@ def can_tighten(solve: Solve, level: int, dtype: Any) -> bool:
         Whether to try it.
     """
     inner = _innermost(solve.controller)
-    tightest = float(inner.rtol) * factor_at(level + 1)
+    tightest = float(inner.rtol) * _RATIO ** (FIRST - level - 1)
     return level < LAST and tightest >= 50 * float(np.finfo(dtype).eps)
 
 
@@ -210,20 +222,22 @@ def next_level(level: int, excess: float) -> int:
     return min(level + max(1, int(needed)), LAST)
 
 
-def share_of(solve: Solve, level: int) -> float:
+def share_of(planned: PlannedSolve, level: int) -> float:
     """The difference between a companion and its run over the run's error.
 
     Args:
-        solve: The run's solve.
+        planned: The solve, at level 1.
         level: The level of the run.
 
     Returns:
         A number of at least one.
     """
+    solve = planned.solve
     if isinstance(solve.controller, dfx.ConstantStepSize):
         order = solve.solver.order(None)
         return max(_COARSER ** (order or 1) - 1, 1.0)
-    return (factor_at(level - 1) / factor_at(level)) ** _EXPONENT
+    ratio = factor_at(planned, level - 1) / factor_at(planned, level)
+    return ratio**_EXPONENT
 
 
 def error_record(

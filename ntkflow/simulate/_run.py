@@ -253,12 +253,13 @@ class Run:
         self, index: int, planned: PlannedSolve, level: int, constants: Any
     ) -> Tracked:
         request = self._request
+        factor = factor_at(request.planned[index], level)
         integration = Integration(
             planned.solve,
             request.lanes,
             request.times,
             choices=planned.choices,
-            auto=request.auto(planned, factor_at(level)),
+            auto=request.auto(planned, factor),
             segment_steps=request.segment_steps,
             max_steps=request.max_steps,
             compiling=self._compiling,
@@ -331,7 +332,7 @@ class Run:
                     names,
                     record,
                     companion.at(i, at),
-                    share_of(planned.solve, run.level),
+                    share_of(planned, run.level),
                 )
                 largest = max(largest, excess(names, record, errors, self._tolerances))
         dtype = self._request.problem.dtype
@@ -347,7 +348,7 @@ class Run:
             tally.code = np.where(missed, Reason.ACCURACY, tally.code)
 
     def _rtol_at(self, level: int) -> float:
-        return self._request.rtol * factor_at(level)
+        return self._request.rtol * factor_at(self._request.planned[0], level)
 
     def _restore(
         self, index: int, run: Tracked, lanes: list[_Lane], previous: Any
@@ -390,7 +391,7 @@ class Run:
             return {}
         planned = self._request.planned[index]
         level = self._levels[index]
-        share = np.inf if is_exact(planned.solve) else share_of(planned.solve, level)
+        share = np.inf if is_exact(planned.solve) else share_of(planned, level)
         coarse = None if companion is None else companion.at(i, at)
         return error_record(_with_outputs(planned), record, coarse, share)
 

@@ -42,6 +42,21 @@ def local_share(solver: dfx.AbstractSolver, rtol: float) -> float:
     return min(1.0, (rtol / _ADDS_UP_BELOW) ** 0.5)
 
 
+def loosest(solver: dfx.AbstractSolver) -> float:
+    """The loosest relative tolerance of a step at which a method's errors make sense.
+
+    Args:
+        solver: The solver.
+
+    Returns:
+        A tolerance. Looser ones take no fewer steps of an explicit method at its limit
+        of stability, and their errors are out of proportion.
+    """
+    if isinstance(solver, Explicit | dfx.AbstractERK):
+        return 5 * _EXPLICIT_AT_MOST
+    return 0.1
+
+
 def check_tolerances(rtol: float, atol: float, dtype: np.dtype) -> None:
     """Refuses tolerances that the dtype cannot hold.
 

@@ -94,7 +94,7 @@ def test_too_few_steps_end_as_max_steps():
     ],
 )
 def test_divergence_is_told_by_the_loss(start, loss, diverged):
-    reference = Reference(None, [], [], jnp.asarray(start), {})
+    reference = Reference({}, {}, [], [], jnp.asarray(start), {})
     record = {"f_train/a": np.array(1e9), "loss_train/a": np.asarray(1.0)}
     assert not has_diverged(record, reference)
     record["loss_train/b"] = np.asarray(loss)

@@ -6,8 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.interpolate import CubicSpline
-from scipy.optimize import minimize_scalar
 
 from ntkflow.flows import Gradient, Momentum
 from ntkflow.models import DeepLinear
@@ -20,7 +18,12 @@ pytestmark = pytest.mark.usefixtures("cheaply_compiled")
 
 quickly = pytest.mark.usefixtures("quickly_compiled")
 plateau = pytest.mark.filterwarnings("ignore:Errors made on the plateau")
-SETTINGS = {"flows": [Gradient()], "measures": (), "progress": False}
+SETTINGS = {
+    "flows": [Gradient()],
+    "measures": (),
+    "progress": False,
+    "global_error": False,
+}
 
 
 def logistic(start: float, dtype: object = jnp.float64) -> Problem:
@@ -53,7 +56,7 @@ def rms(f: np.ndarray) -> np.ndarray:
 def test_growth_is_the_ratio_of_speeds(start, dtype):
     """Slowest at the start, 2u₀(1 − u₀); fastest at u = 1/2, at log(1/u₀ − 1)/2."""
     with pytest.warns(UserWarning, match="have grown"):
-        run = simulate(logistic(start, dtype), [20.0], rtol=1e-5, **SETTINGS)
+        run = simulate(logistic(start, dtype), [20.0], rtol=3e-6, **SETTINGS)
     grown = 0.25 / (start * (1 - start))
     # A mean over a step h falls short of the largest by the factor tanh(h/2)/(h/2), and
     # by less than a tenth for h < 1.1; steps here are below 1.
@@ -121,8 +124,8 @@ def test_cross_entropy_and_the_heavy_ball_are_not_warned_of():
 @pytest.mark.parametrize(
     "solver", [pytest.param(dfx.Dopri5(), marks=pytest.mark.slow), Chebyshev()]
 )
-def test_aligned_in_time_outputs_are_within_three_tolerances(solver):
-    """One shift of time for each escape; not aligned, errors are beyond."""
+def test_escapes_from_plateaus_are_at_the_right_time(solver):
+    """Outputs within three tolerances at the same times, where errors grow 870-fold."""
     problem = stepwise([3.0, 1.0], 0.02)
     times, rtol = np.linspace(0.05, 12, 240), 1e-3
     exact = simulate(
@@ -131,21 +134,10 @@ def test_aligned_in_time_outputs_are_within_three_tolerances(solver):
     run = simulate(
         problem, times, solver=solver, rtol=rtol, atol=0.01 * rtol, **SETTINGS
     )
-    reference = CubicSpline(times, np.asarray(exact.dataset.f_train[0]))
-    found = np.asarray(run.dataset.f_train[0])
+    assert run.stats["error_growth"] > 500
+    wrong = np.asarray(run.dataset.f_train[0] - exact.dataset.f_train[0])
     size = np.sqrt(np.mean(np.asarray(problem.y) ** 2))
-    assert rms(found - reference(times)).max() > 3 * rtol * size
-    # The second mode escapes when the first has long settled.
-    for escape in (times < 2.5, times >= 2.5):
-
-        def error(shift, escape=escape):
-            shifted = np.clip(times[escape] + shift, times[0], times[-1])
-            return rms(found[escape] - reference(shifted)).max()
-
-        aligned = minimize_scalar(
-            error, bounds=(-1, 1), method="bounded", options={"xatol": 1e-6}
-        )
-        assert aligned.fun <= 3 * rtol * size
+    assert rms(wrong).max() <= 3 * rtol * size
 
 
 @plateau
