@@ -123,13 +123,14 @@ def test_readings_ask_for_full_precision(problem):
     flows = _plan.complete_flows(flows, measures)
     solve = planned(problem, dfx.Tsit5(), flows)
     event = nf.DriftAbove(0.1)
-    reader = _reading.Reader(solve.coupled, tuple(measures), (event,))
+    reader = _reading.Reader(solve.coupled, tuple(measures), (event,), "linearized")
     expect_highest(_reading.compute_reference, reader, problem)
     reference = eqx.filter_eval_shape(_reading.compute_reference, reader, problem)
     constants = eqx.filter_eval_shape(_integrate.prepare, solve, problem)
     y = eqx.filter_eval_shape(lambda: solve.coupled.pack(solve.coupled.init(problem)))
     time = jnp.ones((), jnp.float32)
-    expect_highest(_reading._read, reader, problem, constants, reference, time, y, None)
+    given = constants, reference, time, y, None, reference.before
+    expect_highest(_reading._read, reader, problem, *given)
 
 
 def test_locating_events_asks_for_full_precision(problem):

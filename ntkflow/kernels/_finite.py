@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Shaped
 
+from ntkflow._precision import at_full_precision
 from ntkflow._types import Params
 from ntkflow.kernels._contraction import jacobian
 from ntkflow.kernels._example import Example, is_known, prepare
@@ -103,6 +104,7 @@ def _are_finite(kernels: tuple[Float[Array, "..."], ...]) -> Bool[Array, ""]:
 
 
 @eqx.filter_jit
+@at_full_precision
 def _finite_parts(
     example: Example, params: Params, x: Shaped[Array, "N ..."]
 ) -> tuple[Bool[Array, " N"], Bool[Array, "N leaves"]]:

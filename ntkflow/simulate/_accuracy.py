@@ -15,7 +15,9 @@ already becomes the companion.
 
 Source: Shampine, L. F. (2005), "Error estimation and control for ODEs", Journal of
     Scientific Computing 25, on global error by reintegration.
-Verified by: tests/simulate/test_accuracy.py
+Verified by:
+    tests/simulate/test_accuracy.py::test_the_truth_is_within_three_estimates
+    tests/simulate/test_accuracy.py::test_plateaus_are_left_at_the_right_time
 """
 
 from collections.abc import Mapping, Sequence

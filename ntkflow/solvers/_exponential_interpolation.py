@@ -140,6 +140,7 @@ class ExponentialInterpolation(dfx.AbstractLocalInterpolation):
             return functions.remainder(f, self.start, change)
 
         # One after the other, so that the field is compiled once.
+        functions.trace()
         both = lax.map(remainder, jnp.asarray(_NODES, self.h.dtype))
         first, second = (_row(both, i) for i in range(len(_NODES)))
         return [

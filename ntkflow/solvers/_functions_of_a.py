@@ -92,6 +92,10 @@ class FunctionsOfA:
         """The most components that a flow's state has: two if one has inertia."""
         return max(free.components for free in self._free.values())
 
+    def trace(self) -> None:
+        """Traces the linearizations now, so that a loop may close over them."""
+        self._a.trace()
+
     def split(self, v: Packed) -> Split:
         """A tangent as it is; costs one product with W a component.
 

@@ -66,6 +66,11 @@ class GaussNewton:
         """N of each flow with a stiff part."""
         return {n: Free(loop.shift, loop.damping) for n, loop in self._loops.items()}
 
+    def trace(self) -> None:
+        """Traces the linearizations now, so that a loop may close over them."""
+        for loop in self._loops.values():
+            loop.point.trace()
+
     def cores(
         self, kernels: Collection[str] | None = None
     ) -> dict[str, Float[Array, "m m"]]:

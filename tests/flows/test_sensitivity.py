@@ -51,6 +51,7 @@ def test_error_is_the_largest_over_the_state_and_its_rows():
     assert _largest((z, 0 * rows)) == 1
 
 
+@pytest.mark.filterwarnings("ignore:An event without a root finder")
 def test_sensitivity_that_cannot_be_is_refused(key):
     with pytest.raises(ValueError, match=r"mode 'backward'.*Valid names: 'adjoint'"):
         flows.Sensitivity("backward")

@@ -223,8 +223,10 @@ def test_dataset_has_the_promised_shape(coupled):
     assert run.reason is Reason.COMPLETED
     assert dataset.attrs["measured_on"] == "gradient"
     assert all("units" in variable.attrs for variable in dataset.data_vars.values())
-    # Six a step, and the first slope, which later steps find made.
-    assert run.stats["evaluations"] == 6 * run.stats["steps"] + 1
+    # Six a step, and the first slope, which later steps find made; two more where a
+    # save time lies inside.
+    looks = run.stats["evaluations"] - (6 * run.stats["steps"] + 1)
+    assert looks in range(2, 2 * run.stats["steps"] + 1, 2)
 
 
 @quickly
