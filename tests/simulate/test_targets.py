@@ -127,6 +127,7 @@ def test_targets_that_are_no_outputs_have_dimensions_of_their_own(
     description = {
         "lanes": None,
         "flows": ["gradient"],
+        "kinds": ["gradient"],
         "variables": {},
         "coords": {},
         "attrs": {"n_outputs": K},
