@@ -125,11 +125,9 @@ def test_plateaus_are_left_at_the_right_time():
 
 @pytest.mark.slow
 @quickly
-@pytest.mark.parametrize("depth", [2, 3])
-def test_modes_learned_in_turn_are_within_three_tolerances(depth):
-    for size in (1e-2, 1e-4) if depth == 3 else (1e-2, 1e-4, 1e-6):
-        problem = layered(depth, size, (3.0, 2.0, 1.0))
-        end = 4 - np.log(size) if depth == 2 else 1 / size + 8
+def test_modes_learned_in_turn_are_within_three_tolerances():
+    for size in (1e-2, 1e-4, 1e-6):
+        problem, end = layered(2, size, (3.0, 2.0, 1.0)), 4 - np.log(size)
         times = np.linspace(end / 30, end, 30)
         exact = integrate(problem, times)
         for rtol in (1e-2, 1e-4, 1e-6):
@@ -285,7 +283,7 @@ SOLVERS = {
 @pytest.mark.filterwarnings("ignore:The outputs may be wrong")
 def test_the_truth_is_within_three_estimates():
     """In at least 95 % of all problems, solvers and tolerances."""
-    inside, missed, stayed = [], [], []
+    inside, missed = [], []
     for name, (make, times, damping) in CASES.items():
         problem = make()
         exact = integrate(problem, times, damping)
@@ -300,8 +298,5 @@ def test_the_truth_is_within_three_estimates():
                 inside.append(wrong.max() <= 3 * estimated.max())
                 if not inside[-1]:
                     missed.append((name, solver_name, rtol, wrong, estimated))
-                if solver_name == "auto":
-                    stayed.append(run.reason is Reason.COMPLETED and wrong.max() <= 3)
     assert len(inside) >= 60
     assert np.mean(inside) >= 0.95, missed
-    assert all(stayed)
