@@ -29,15 +29,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..solvers import EqualSteps
+from ._checkpoint import FIRST_LEVEL
 from ._plan import PlannedSolve
 from ._reading import Record
 from ._solve import Solve
 from ._tolerance import loosest
 
-FIRST = 1
-"""The level of the tolerance that was asked for."""
-
-LAST = 8
+LAST_LEVEL = 8
 """The tightest level tried."""
 
 ALLOWED = 3.0
@@ -52,6 +50,9 @@ _FIRST_RATIO = 30.0
 _LEAST_RATIO = 3.0
 """The least that it is, where a method is told not to be looser."""
 
+_ROUNDINGS = 50
+"""Units of rounding that the tolerance of a step is not below."""
+
 _EXPONENT = 0.7
 """p, where errors are taken to fall as the tolerance to this power; in proportion would
 be 1, and often they fall more slowly."""
@@ -59,11 +60,9 @@ be 1, and often they fall more slowly."""
 _COARSER = 2.0
 """Fixed step of a companion over that of the run."""
 
-
 _STRETCH = 1.5
 """First step of a level over that of the next. What the controller proposes depends
 little on the tolerance, and runs that begin alike would seem to make no error."""
-
 
 _SLOWER = 0.3
 """Growth from step to step that a companion allows, over that of the run. Where their
@@ -80,8 +79,8 @@ def factor_at(planned: PlannedSolve, level: int) -> float:
     Returns:
         A factor.
     """
-    if level >= FIRST:
-        return _RATIO ** (FIRST - level)
+    if level >= FIRST_LEVEL:
+        return _RATIO ** (FIRST_LEVEL - level)
     ratio = _FIRST_RATIO
     for solve in (planned.solve, *planned.choices.values()):
         inner = _innermost(solve.controller)
@@ -128,7 +127,7 @@ def at_level(planned: PlannedSolve, level: int, dtype: Any) -> PlannedSolve:
     Returns:
         The solve and its choices.
     """
-    factor, stretch = factor_at(planned, level), _STRETCH ** (FIRST - level)
+    factor, stretch = factor_at(planned, level), _STRETCH ** (FIRST_LEVEL - level)
     slower = _SLOWER if level % 2 == 0 else 1.0
     return planned._replace(
         solve=_scaled(planned.solve, factor, stretch, slower, dtype),
@@ -192,36 +191,29 @@ def is_exact(solve: Solve) -> bool:
     return isinstance(solve.controller, EqualSteps)
 
 
-def can_tighten(solve: Solve, level: int, dtype: Any) -> bool:
-    """Whether the next level is one that the dtype can hold.
-
-    Args:
-        solve: The solve, at level 1.
-        level: The level of the run.
-        dtype: The dtype of the state.
-
-    Returns:
-        Whether to try it.
-    """
-    inner = _innermost(solve.controller)
-    tightest = float(inner.rtol) * _RATIO ** (FIRST - level - 1)
-    return level < LAST and tightest >= 50 * float(np.finfo(dtype).eps)
-
-
-def next_level(level: int, excess: float) -> int:
+def next_level(solve: Solve, level: int, excess: float, dtype: Any) -> int | None:
     """The level at which a run may be accurate enough.
 
     Args:
+        solve: The solve, at level 1.
         level: The level at which it is not.
         excess: Its estimated error in tolerances.
+        dtype: The dtype of the state.
 
     Returns:
-        A tighter level; the next one unless the error is far too large.
+        A tighter level, the next one unless the error is far too large; None where the
+        dtype can hold no tighter tolerance.
     """
+    rtol = float(_innermost(solve.controller).rtol)
+    least = _ROUNDINGS * float(np.finfo(dtype).eps)
+    held = int(np.floor(np.log(rtol / least) / np.log(_RATIO)))
+    last = min(FIRST_LEVEL + held, LAST_LEVEL)
+    if level >= last:
+        return None
     if not np.isfinite(excess):
         return level + 1
-    needed = np.log(max(excess / ALLOWED, 1.0)) / np.log(_RATIO)
-    return min(level + max(1, int(needed)), LAST)
+    needed = int(np.log(max(excess / ALLOWED, 1.0)) / np.log(_RATIO))
+    return min(level + max(1, needed), last)
 
 
 def share_of(planned: PlannedSolve, level: int) -> float:
@@ -266,8 +258,8 @@ def error_record(
             errors = np.nan, np.nan
         else:
             errors = (
-                _rms(f - coarse[f"f_train/{name}"]) / share,
-                abs(loss - coarse[f"loss_train/{name}"]) / share,
+                _apart(f, coarse[f"f_train/{name}"]) / share,
+                _apart(loss, coarse[f"loss_train/{name}"]) / share,
             )
         for kind, error in zip(("f_train", "loss_train"), errors, strict=True):
             found[f"{kind}_error/{name}"] = np.asarray(error, f.dtype)
@@ -308,14 +300,13 @@ def accuracy_warning(excess: float, at: float, grown: str) -> str:
         grown: What is known of the growth of errors, or an empty text.
 
     Returns:
-        A text; empty for a run that is accurate enough.
+        Sentences.
     """
-    if excess <= ALLOWED:
-        return ""
     said = (
         f"The outputs may be wrong by {excess:.2g} times the tolerance at t ≈ {at:.3g} "
-        "by comparison with a run at a looser tolerance. Tighten rtol, or "
-        'take solver="auto", which repeats a run that misses its tolerance.'
+        "by comparison with a run at a looser tolerance. Tighten rtol, or take "
+        'solver="auto", which repeats a run that misses its tolerance as far as the '
+        "dtype allows."
     )
     return f"{said} {grown}".rstrip()
 
@@ -342,5 +333,13 @@ def _innermost(controller: Any) -> Any:
     return controller
 
 
+def _apart(fine: np.ndarray, coarse: np.ndarray) -> float:
+    # Both may be infinite where a flow diverges: then nothing is known.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _rms(np.asarray(fine - coarse))
+
+
 def _rms(f: np.ndarray) -> float:
-    return float(np.sqrt(np.mean(np.square(f)))) if f.size else 0.0
+    # Outputs of a flow that diverges may be beyond what their square can hold.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.sqrt(np.mean(np.square(f)))) if f.size else 0.0

@@ -20,7 +20,6 @@ from ._accuracy import (
     ALLOWED,
     Tolerances,
     at_level,
-    can_tighten,
     companion_at,
     error_record,
     excess,
@@ -224,10 +223,12 @@ class Run:
             self._line.update(
                 f"not accurate enough: repeated at rtol={self._rtol_at(level):.1g}"
             )
-            stored = [len(m.records) - len(m.pending) for m in self._solves[index][1]]
-            run.stored = stored
+            members = self._solves[index][1]
+            run.stored = [len(m.records) - len(m.pending) for m in members]
+            told = self._request.planned[index], run.integration.tally
+            self._companions[index, run.level] = told
             companion = run if level == run.level + 1 else None
-            for member in self._solves[index][1]:
+            for member in members:
                 member.begin_again()
             if self._dense is not None:
                 self._dense.drop_solve()
@@ -337,10 +338,10 @@ class Run:
                     share_of(planned, run.level),
                 )
                 largest = max(largest, excess(names, record, errors, self._tolerances))
-        dtype = self._request.problem.dtype
-        if largest <= ALLOWED or not can_tighten(planned.solve, run.level, dtype):
+        if largest <= ALLOWED:
             return None
-        return next_level(run.level, largest)
+        dtype = self._request.problem.dtype
+        return next_level(planned.solve, run.level, largest, dtype)
 
     def _judge(self, planned: PlannedSolve, lanes: list[_Lane], tally: Tally) -> None:
         """Tells a run that has ended and missed its tolerance from one that met it."""

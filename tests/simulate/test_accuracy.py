@@ -120,7 +120,15 @@ def test_plateaus_are_left_at_the_right_time():
             assert run.reason is Reason.COMPLETED
             assert wrong.max() <= 3, (size, rtol, wrong.max())
             assert wrong.max() <= 3 * estimated.max()
+            # An estimate far too large would have made `auto` repeat the run.
             assert run.stats["error_over_tolerance"] <= 3
+            assert run.stats["rtol_used"] == rtol
+            # The loss is (f − 1)²/2.
+            loss = np.asarray(run.dataset.loss_train[0])
+            missed = np.abs(loss - (exact[:, 0, 0] - 1) ** 2 / 2).max()
+            error = float(run.dataset.loss_train_error.max())
+            assert missed <= 3 * error
+            assert error <= 30 * max(missed, 0.1 * rtol)
 
 
 @pytest.mark.slow

@@ -125,6 +125,8 @@ def test_a_rounded_kink_is_slid_along_to_its_width():
         ts,
         flows=[nf.flows.Gradient()],
         measures=(),
+        # A thirtieth of the width, as the docs advise: a step as wide as the bend
+        # would pass over it unseen. What is checked below is the width alone.
         rtol=1e-2 / 30,
         progress=False,
     )
