@@ -191,29 +191,21 @@ def is_exact(solve: Solve) -> bool:
     return isinstance(solve.controller, EqualSteps)
 
 
-def next_level(solve: Solve, level: int, excess: float, dtype: Any) -> int | None:
-    """The level at which a run may be accurate enough.
+def can_tighten(planned: PlannedSolve, level: int, dtype: Any) -> bool:
+    """Whether the next level is one that the dtype can hold.
 
     Args:
-        solve: The solve, at level 1.
-        level: The level at which it is not.
-        excess: Its estimated error in tolerances.
+        planned: The solve, at level 1.
+        level: The level of the run.
         dtype: The dtype of the state.
 
     Returns:
-        A tighter level, the next one unless the error is far too large; None where the
-        dtype can hold no tighter tolerance.
+        Whether to try it.
     """
-    rtol = float(_innermost(solve.controller).rtol)
-    least = _ROUNDINGS * float(np.finfo(dtype).eps)
-    held = int(np.floor(np.log(rtol / least) / np.log(_RATIO)))
-    last = min(FIRST_LEVEL + held, LAST_LEVEL)
-    if level >= last:
-        return None
-    if not np.isfinite(excess):
-        return level + 1
-    needed = int(np.log(max(excess / ALLOWED, 1.0)) / np.log(_RATIO))
-    return min(level + max(1, needed), last)
+    solves = (planned.solve, *planned.choices.values())
+    rtol = min(float(_innermost(solve.controller).rtol) for solve in solves)
+    tightest = rtol * factor_at(planned, level + 1)
+    return level < LAST_LEVEL and tightest >= _ROUNDINGS * float(np.finfo(dtype).eps)
 
 
 def share_of(planned: PlannedSolve, level: int) -> float:
@@ -251,6 +243,8 @@ def error_record(
     """
     found: Record = {}
     for name in names:
+        if f"f_train/{name}" not in record:
+            continue
         f, loss = record[f"f_train/{name}"], record[f"loss_train/{name}"]
         if np.isinf(share):
             errors = 0.0, 0.0
@@ -281,14 +275,15 @@ def excess(
         tolerances: What outputs are held to.
 
     Returns:
-        A number of tolerances; zero where nothing is known.
+        A number of tolerances; NaN where nothing is known.
     """
     found = [
         float(errors[f"f_train_error/{name}"])
         / tolerances.allowed(record[f"f_train/{name}"])
         for name in names
+        if f"f_train/{name}" in record
     ]
-    return max((e for e in found if not np.isnan(e)), default=0.0)
+    return max((e for e in found if not np.isnan(e)), default=float("nan"))
 
 
 def accuracy_warning(excess: float, at: float, grown: str) -> str:

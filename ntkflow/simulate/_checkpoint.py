@@ -284,7 +284,7 @@ def worst(codes: np.ndarray) -> Reason:
         codes: Codes of `Reason`, lane by lane.
 
     Returns:
-        RUNNING while one lane runs, else the highest code.
+        RUNNING while one lane runs, else that of `worst_reason`.
     """
     if (codes == Reason.RUNNING).any():
         return Reason.RUNNING

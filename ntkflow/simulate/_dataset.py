@@ -141,7 +141,9 @@ def assemble(
         present = [array for array in per_flow if array is not None]
         if present:
             axis = 1 if ensemble else 0
-            stacked = np.stack(present, axis)
+            # A flow that diverged before the first save time has left nothing.
+            nothing = np.full_like(present[0], np.nan)
+            stacked = np.stack([nothing if a is None else a for a in per_flow], axis)
             units = "1" if variable.startswith("accuracy") else "loss"
             units = "output" if variable.startswith("f_") else units
             attrs = {"long_name": long_name, "units": units}

@@ -312,6 +312,35 @@ def _outputs_record(problem: Problem, name: str, out: OutputState) -> dict[str, 
 
 @eqx.filter_jit
 @at_full_precision
+def _read_outputs(coupled, problem, constants, packed):
+    state = coupled.unpack(packed, problem)
+    found = {}
+    for name, out in coupled.outputs(state, problem, constants).items():
+        found[f"f_train/{name}"] = out.train
+        found[f"loss_train/{name}"] = problem.loss_of(out.train, problem.y)
+    return found
+
+
+def read_outputs(
+    coupled: Coupled, problem: Problem, constants: dict[str, Any], packed: Packed
+) -> Record:
+    """The training outputs and losses of every flow, and nothing else.
+
+    Args:
+        coupled: The flows.
+        problem: The problem.
+        constants: From `Coupled.prepare`.
+        packed: The coupled state.
+
+    Returns:
+        The part of a record that begins with `f_train/` and `loss_train/`.
+    """
+    found = _read_outputs(coupled, problem, constants, packed)
+    return {name: np.asarray(jax.device_get(value)) for name, value in found.items()}
+
+
+@eqx.filter_jit
+@at_full_precision
 def compute_reference(reader: Reader, problem: Problem) -> Reference:
     """`Reader.reference`, compiled.
 

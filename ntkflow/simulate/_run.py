@@ -20,13 +20,13 @@ from ._accuracy import (
     ALLOWED,
     Tolerances,
     at_level,
+    can_tighten,
     companion_at,
     error_record,
     excess,
     factor_at,
     is_estimated,
     is_exact,
-    next_level,
     share_of,
 )
 from ._checkpoint import FIRST_LEVEL, Checkpoint, stack_params, worst
@@ -81,7 +81,8 @@ class _Lane:
         stored: Records that the checkpoint holds, of save times yet to pass too: a run
             that ended while it read a segment need not read those again.
         pending: The last of `records`, which the checkpoint does not hold yet.
-        excess: The largest estimated error of the outputs so far, in tolerances.
+        excess: The largest estimated error of the outputs so far, in tolerances; NaN
+            while none is known.
         excess_at: The save time of that.
     """
 
@@ -90,13 +91,13 @@ class _Lane:
     records: list[Record] = field(default_factory=list)
     stored: list[Record] = field(default_factory=list)
     pending: list[Record] = field(default_factory=list)
-    excess: float = 0.0
+    excess: float = float("nan")
     excess_at: float = 0.0
 
     def begin_again(self) -> None:
         """Forgets what was read at a tolerance that was too loose."""
         self.records, self.stored, self.pending = [], [], []
-        self.excess = self.excess_at = 0.0
+        self.excess, self.excess_at = float("nan"), 0.0
 
 
 class Run:
@@ -131,6 +132,7 @@ class Run:
         self._levels: dict[int, int] = {}
         self._reads = 0
         self._kept = len(request.times)
+        self._kept_before = 0
         self._began = self._written = clock.perf_counter()
         self._seconds_before = self._compiling_before = 0.0
         self._line.update(_COMPILING)
@@ -219,6 +221,7 @@ class Run:
                 companion = self._accompany(index, run)
             level = self._follow(index, run, companion)
             if level is None:
+                self._kept_before = max(self._kept_before, self._kept)
                 return
             self._line.update(
                 f"not accurate enough: repeated at rtol={self._rtol_at(level):.1g}"
@@ -227,7 +230,7 @@ class Run:
             run.stored = [len(m.records) - len(m.pending) for m in members]
             told = self._request.planned[index], run.integration.tally
             self._companions[index, run.level] = told
-            companion = run if level == run.level + 1 else None
+            companion = run
             for member in members:
                 member.begin_again()
             if self._dense is not None:
@@ -269,7 +272,7 @@ class Run:
             constants=constants,
         )
         problems = [member.problem for member in self._solves[index][1]]
-        return Tracked(integration, level, problems, request.times)
+        return Tracked(integration, level, problems)
 
     def _follow(
         self, index: int, run: Tracked, companion: Tracked | None
@@ -292,7 +295,7 @@ class Run:
         if companion is not None:
             told = planned, companion.integration.tally
             self._companions[index, companion.level] = told
-        self._kept = int(tally.saved.max())
+        self._keep(tally)
         self._written = clock.perf_counter()
         readings, done = len(lanes) * len(request.times), int(tally.saved.sum())
         pace = Pace(float(request.times[-1]), readings, done)
@@ -337,11 +340,14 @@ class Run:
                     companion.at(i, at),
                     share_of(planned, run.level),
                 )
-                largest = max(largest, excess(names, record, errors, self._tolerances))
-        if largest <= ALLOWED:
-            return None
+                found = excess(names, record, errors, self._tolerances)
+                largest = max(largest, 0.0 if np.isnan(found) else found)
         dtype = self._request.problem.dtype
-        return next_level(planned.solve, run.level, largest, dtype)
+        # One level at a time, whatever the error: how much of it is seen at once
+        # depends on where segments end, and results must not.
+        if largest > ALLOWED and can_tighten(planned, run.level, dtype):
+            return run.level + 1
+        return None
 
     def _judge(self, planned: PlannedSolve, lanes: list[_Lane], tally: Tally) -> None:
         """Tells a run that has ended and missed its tolerance from one that met it."""
@@ -383,7 +389,7 @@ class Run:
             return
         names = _with_outputs(self._request.planned[index])
         found = excess(names, record, record, self._tolerances)
-        if found > lane.excess:
+        if found > lane.excess or np.isnan(lane.excess):
             lane.excess, lane.excess_at = found, float(self._request.times[at])
 
     def _errors(
@@ -452,11 +458,17 @@ class Run:
                 if self._late():
                     self._write_records(index)
         tally = integration.tally
-        self._kept = int(tally.saved.max())
+        self._keep(tally)
         if (tally.code == Reason.EVENT).any():
             event = integration.solve.events[int(tally.event[0])]
             self._stop = _Stop(printed(event), float(segment.times[0]))
         return previous
+
+    def _keep(self, tally: Tally) -> None:
+        """Keeps every save time that a flow has reached, unless an event ended all."""
+        self._kept = int(tally.saved.max())
+        if not (tally.code == Reason.EVENT).any():
+            self._kept = max(self._kept, self._kept_before)
 
     def _end(self, tally: Tally, event: AbstractEvent, stop: float, saved: int) -> None:
         for lane in range(self._lanes):
@@ -515,12 +527,13 @@ class Run:
     def _stats(self) -> dict[str, Any]:
         stats = work(list(self._tallies.values()), self._reads)
         members = [m for _, lanes in self._solves for m in lanes]
-        worst = max(members, key=lambda member: member.excess)
+        worst = max(members, key=lambda m: -1.0 if np.isnan(m.excess) else m.excess)
+        unknown = np.isnan(worst.excess)
         return {
             **stats,
             **work_of_errors(list(self._companions.values())),
-            "error_over_tolerance": worst.excess,
-            "error_over_tolerance_at": worst.excess_at,
+            "error_over_tolerance": None if unknown else worst.excess,
+            "error_over_tolerance_at": None if unknown else worst.excess_at,
             "rtol_used": self._rtol_at(max(self._levels.values(), default=FIRST_LEVEL)),
             "seconds_compiling": self._compiling_before + self._compiling.seconds,
             "seconds_total": self._seconds_before + clock.perf_counter() - self._began,

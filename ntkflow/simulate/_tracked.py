@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 
-import jax.numpy as jnp
 import numpy as np
 
 from ..problem import Problem
 from ._checkpoint import Checkpoint, Restored
 from ._integrate import Integration, Segment
 from ._lanes import take
-from ._reading import Reader, Record, Reference, read_record
+from ._reading import Record, read_outputs
 from ._reason import Reason
 
 
@@ -22,7 +21,6 @@ class Tracked:
         integration: The solve.
         level: The level of its tolerance.
         problems: The problem of every ensemble member.
-        times: Save times.
 
     Attributes:
         integration: The solve.
@@ -37,15 +35,12 @@ class Tracked:
         integration: Integration,
         level: int,
         problems: Sequence[Problem],
-        times: np.ndarray,
     ):
         self.integration = integration
         self.level = level
         self.outputs: list[list[Record]] = [[] for _ in problems]
         self.segments: Iterator[Segment] = integration.segments()
         self._problems = problems
-        self._times = times
-        self._reader = Reader(integration.solve.coupled, (), (), None)
         self.stored = [0] * len(self.outputs)
 
     def take(self, segment: Segment) -> None:
@@ -54,18 +49,15 @@ class Tracked:
         Args:
             segment: The segment, the next one of this integration.
         """
-        nothing = Reference({}, {}, [], [], jnp.zeros(()), {})
         for i, problem in enumerate(self._problems):
             constants = self.integration.constants
             if self.integration.lanes.number is not None:
                 constants = take(constants, i)
-            for j, state in enumerate(segment.saved[i]):
-                time = self._times[int(segment.first[i]) + j]
-                record = read_record(
-                    self._reader, problem, constants, nothing, time, state, None, {}
-                )
-                kept = {n: a for n, a in record.items() if n.startswith(_KEPT)}
-                self.outputs[i].append(kept)
+            coupled = self.integration.solve.coupled
+            self.outputs[i] += [
+                read_outputs(coupled, problem, constants, state)
+                for state in segment.saved[i]
+            ]
 
     def reach(self, count: int) -> None:
         """Integrates until every member has passed some save times, or has ended.

@@ -39,8 +39,9 @@ class Trajectory:
             and what to do. And `error_growth`: how many-fold the gradient flow has
             made errors of the outputs grow, by `error_growth_at`.
             `error_over_tolerance`, with its time, is the largest estimated error of
-            the outputs; `rtol_used` what it took; `error_gradients` and
-            `error_seconds` are what the estimate and repeated runs have cost.
+            the outputs, None where none is known; `rtol_used` what it took;
+            `error_gradients` and `error_seconds` are what the estimate and repeated
+            runs have cost.
         params: The measured flow's trained leaves at the save times, by name.
     """
 
@@ -242,5 +243,6 @@ def final_attrs(reason: Reason, stats: Mapping[str, Any]) -> dict[str, Any]:
         attrs["failure"] = stats["failure"]
     told = ("seconds", "seconds_compiling", "seconds_total", "steps", "solver")
     told += ("error_growth", "error_growth_at", "rtol_used")
-    told += ("error_over_tolerance", "error_over_tolerance_at")
+    if stats["error_over_tolerance"] is not None:
+        told += ("error_over_tolerance", "error_over_tolerance_at")
     return attrs | {key: stats[key] for key in told}

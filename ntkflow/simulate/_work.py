@@ -5,6 +5,7 @@ from typing import Any
 
 import diffrax as dfx
 
+from ..flows import Quadrature
 from ..solvers import EqualSteps, Work
 from ._plan import PlannedSolve
 from ._reason import Reason, Stepping, worst_reason
@@ -79,8 +80,9 @@ def failure(solves: Sequence[tuple[PlannedSolve, Tally]]) -> str:
     for planned, tally in solves:
         reason = worst_reason(Reason(int(code)) for code in tally.code)
         if reason.failed:
-            names = ", ".join(planned.solve.coupled.names)
-            said.append(f"{names}: {reason.explain(_stepping(planned))}")
+            flows = planned.solve.coupled.flows
+            own = [flow.name for flow in flows if not isinstance(flow, Quadrature)]
+            said.append(f"{', '.join(own)}: {reason.explain(_stepping(planned))}")
     return " ".join(said)
 
 

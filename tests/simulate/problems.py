@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.linalg
 
 from ntkflow.models import MLP, Antisymmetric
 from ntkflow.problem import Problem
@@ -36,3 +37,10 @@ def dense_kernel(problem: Problem, x=None) -> np.ndarray:
 
     jac = jacobian(problem.x)
     return (jac if x is None else jacobian(x)) @ jac.T
+
+
+def frozen_outputs(problem, t):
+    """Outputs of the linearized network at time t: e^{−Θ₀t} r₀ + y."""
+    r0 = np.ravel(problem.outputs(problem.params, problem.x) - problem.y)
+    left = scipy.linalg.expm(-dense_kernel(problem) * t) @ r0
+    return left.reshape(problem.y.shape) + problem.y

@@ -4,12 +4,11 @@ import equinox as eqx
 import jax
 import numpy as np
 import pytest
-import scipy.linalg
 
 from ntkflow import measures
 from ntkflow.flows import Descent, Gradient, Modified, Momentum, Residual
 from ntkflow.simulate import LossBelow, simulate
-from tests.simulate.problems import dense_kernel, tiny
+from tests.simulate.problems import dense_kernel, frozen_outputs, tiny
 from tests.tolerances import roundoff, solver
 
 pytestmark = [
@@ -18,13 +17,6 @@ pytestmark = [
 ]
 
 ETA = 0.02
-
-
-def frozen_outputs(problem, t):
-    """e^{−Θ₀t} r₀ + y."""
-    r0 = np.ravel(problem.outputs(problem.params, problem.x) - problem.y)
-    left = scipy.linalg.expm(-dense_kernel(problem) * t) @ r0
-    return left.reshape(problem.y.shape) + problem.y
 
 
 @pytest.mark.parametrize(

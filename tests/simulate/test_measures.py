@@ -128,7 +128,7 @@ def test_measures_of_the_trace_kernel_form_no_full_one(monkeypatch):
         measures.KernelStep("trace"),
         measures.KernelRegression(outputs="trace"),
     ]
-    reader = _reading.Reader(Coupled((Gradient(),)), tuple(chosen), ())
+    reader = _reading.Reader(Coupled((Gradient(),)), tuple(chosen), (), None)
     eqx.filter_eval_shape(reader.reference, tiny())
     assert set(formed) == {"trace"}
     assert reader.kernels == 2
