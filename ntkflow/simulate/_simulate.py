@@ -207,8 +207,8 @@ def simulate(
         _announce_costly(costly, line)
         if find_kinks(problem).loss:
             line.say(
-                "The loss has kinks or choices in the outputs: a flow that slides along "
-                "a kink is as right as its estimated error says, not as rtol."
+                "The loss has kinks or choices in the outputs: a flow that slides "
+                "along a kink is as right as its estimated error says, not as rtol."
             )
         run = Run(request, checkpoint, line, compiling, resume=resume)
         trajectory = run.finish()
