@@ -7,7 +7,7 @@ import equinox as eqx
 from .._precision import at_full_precision
 from ..flows import AbstractFlow, Modified, Residual
 from ..kernels import Obstacles, obstacles_of
-from ..measures import AbstractMeasure
+from ..measures import AbstractMeasure, layouts
 from ..problem import Problem
 from ..solvers import (
     AbstractStabilized,
@@ -84,6 +84,21 @@ def check_derivatives(
         )
 
 
+def takes_forward(measure: AbstractMeasure) -> bool:
+    """Whether what a measure reads is computed by forward derivatives.
+
+    The velocity of a kernel, full or trace, is one; the curvature is a forward
+    derivative of the gradient.
+
+    Args:
+        measure: The measure.
+
+    Returns:
+        Whether it is.
+    """
+    return bool(layouts(measure.needs, "velocity")) or "curvature" in measure.needs
+
+
 def _is_frozen(flow: AbstractFlow) -> bool:
     return isinstance(flow, Residual) and flow.kernel == "frozen"
 
@@ -105,5 +120,5 @@ def _forward_in_solves(planned: Sequence[PlannedSolve]) -> Iterator[str]:
 
 def _forward_in_measures(measures: Sequence[AbstractMeasure]) -> Iterator[str]:
     for measure in measures:
-        if "velocity" in measure.needs:
+        if takes_forward(measure):
             yield f"the measure {type(measure).__name__}"

@@ -22,7 +22,7 @@ from ..measures import (
 from ..problem import Problem
 from ._accuracy import ALLOWED, accuracy_warning
 from ._compiling import CompileClock
-from ._derivatives import check_derivatives, find_obstacles
+from ._derivatives import check_derivatives, find_obstacles, takes_forward
 from ._events import AbstractEvent
 from ._growth import growth_warning
 from ._kinks import find_kinks
@@ -263,8 +263,7 @@ def _measures_for(
     if not Coupled(tuple(flows)).parameter_flows:
         return ()
     found = default_measures(problem, [kind_of(flow) for flow in flows])
-    # The velocity of the kernel is a forward derivative.
-    return [measure for measure in found if forward or "velocity" not in measure.needs]
+    return [measure for measure in found if forward or not takes_forward(measure)]
 
 
 @at_full_precision

@@ -69,10 +69,11 @@ class Equilibrium(eqx.Module):
         return self.readout @ self.layer(self.inner, x)
 
 
-def posed(layer):
+def posed(layer, n_outputs=1):
     x = jnp.linspace(-1, 1, 12).reshape(4, 3)
-    model = Equilibrium(jnp.asarray(0.4), jnp.array([[1.0, -0.5, 0.3]]), layer)
-    return Problem(model, x, jnp.sin(3 * x[:, :1]))
+    readout = jnp.array([[1.0, -0.5, 0.3], [0.2, 0.7, -0.4]])[:n_outputs]
+    model = Equilibrium(jnp.asarray(0.4), readout, layer)
+    return Problem(model, x, jnp.sin(3 * x[:, :n_outputs]))
 
 
 PID = dfx.PIDController(rtol=1e-7, atol=1e-9)
@@ -100,6 +101,14 @@ def test_a_custom_reverse_rule_trains_as_its_twin(flow, options):
     np.testing.assert_allclose(one.f_train, other.f_train, rtol=0, atol=tolerance)
     np.testing.assert_allclose(one.kernel_drift, other.kernel_drift, atol=tolerance)
     assert set(other) - set(one) == {"kernel_velocity"}
+
+
+def test_of_two_outputs_no_default_takes_a_forward_derivative():
+    """Neither the full kernel's velocity nor the trace kernel's."""
+    problem = posed(implicit, n_outputs=2)
+    found = simulate(problem, [0.5], flows=[Descent(0.1)], **QUIET).dataset
+    assert {"kernel_drift", "kernel_drift_trace"} <= set(found)
+    assert not {name for name in found if "velocity" in str(name)}
 
 
 def test_a_dynamic_loop_has_a_frozen_flow():
@@ -130,6 +139,12 @@ def test_a_dynamic_loop_has_a_frozen_flow():
             [Descent(0.1)],
             {"measures": [measures.KernelVelocity()]},
             ["measure KernelVelocity"],
+        ),
+        (
+            implicit,
+            [Descent(0.1)],
+            {"measures": [measures.KernelVelocity("trace"), measures.Sharpness()]},
+            ["measure KernelVelocity; by the measure Sharpness"],
         ),
         (fixed_point, [Descent(0.1)], {}, ["jax.lax.while_loop", "descent", "scan"]),
         (fixed_point, [Linearized()], {}, ["forward only", "linearized"]),
