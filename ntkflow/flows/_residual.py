@@ -88,12 +88,11 @@ class Residual(AbstractFlow):
             name: Its name; `"residual_evolving"` or `"residual_frozen"` if None.
 
         Raises:
-            ValueError: If the kernel is unknown, or `along` is no gradient flow.
+            ValueError: If the kernel is unknown, or a frozen one is to run along a
+                flow.
         """  # ruff: ignore[docstring-missing-exception]
         if kernel == "evolving":
             along = "gradient" if along is None else along
-            if along in {"momentum", "descent", "modified"}:
-                raise no_gradient_flow(along)
         elif kernel != "frozen":
             raise unknown_name("kernel", kernel, ["evolving", "frozen"])
         elif along is not None:

@@ -191,7 +191,7 @@ def trace(example: Example, params: Params, x: Shaped[Array, "N ..."]) -> Traced
             "apply=lambda model, x: ... to say what its outputs are."
         )
     try:
-        jaxpr, output = jax.make_jaxpr(lambda p, xi: example(p, xi), return_shape=True)(
+        jaxpr, output = jax.make_jaxpr(example.as_written, return_shape=True)(
             shapes, one
         )
     except Exception as error:

@@ -96,7 +96,7 @@ def check_affordable(
     held = _bytes_held(measures, problem)
     if held > bound:
         # Before anything is traced: so large a kernel may not even be planned.
-        fits = math.isqrt(bound * size**2 // held) * problem.n_examples // size
+        fits = _examples_that_fit(measures, problem, bound)
         one = size**2 * problem.dtype.itemsize
         kernel = "kernel" if outputs == "full" else "trace kernel"
         raise ValueError(
@@ -135,16 +135,32 @@ def _copies(needs: frozenset[str], outputs: str) -> int:
 
 
 def _bytes_held(measures: Sequence[AbstractMeasure], problem: Problem) -> int:
+    square, rows = _bytes_per_example(measures, problem)
+    return problem.n_examples * (square * problem.n_examples + rows)
+
+
+def _bytes_per_example(
+    measures: Sequence[AbstractMeasure], problem: Problem
+) -> tuple[int, int]:
+    """Bytes that grow as N², of kernels, and as N, of those between test and train."""
     needs = _needs(measures)
     n_test = 0 if problem.x_test is None else len(problem.x_test)
-    entries = 0
+    square = rows = 0
     for outputs in ("full", "trace"):
-        one = kernel_entries(problem, outputs)
-        entries += _copies(needs, outputs) * one
+        one = kernel_entries(problem, outputs) // problem.n_examples**2
+        square += _copies(needs, outputs) * one
         if named("kernel_test", outputs) in needs:
             # The rows of the test set, and a working copy of them.
-            entries += 2 * n_test * one // problem.n_examples
-    return entries * problem.dtype.itemsize
+            rows += 2 * n_test * one
+    return square * problem.dtype.itemsize, rows * problem.dtype.itemsize
+
+
+def _examples_that_fit(
+    measures: Sequence[AbstractMeasure], problem: Problem, bound: int
+) -> int:
+    """The largest N for which kernels and rows of a test set stay within the bound."""
+    square, rows = _bytes_per_example(measures, problem)
+    return (math.isqrt(rows**2 + 4 * square * bound) - rows) // (2 * square)
 
 
 def _shared_flops(needs: frozenset[str], problem: Problem) -> float:

@@ -36,7 +36,7 @@ def target_rows(
         The rows, in the parameters' dtype.
 
     Raises:
-        ValueError: If the targets are neither rows nor labels.
+        ValueError: If the targets are neither rows nor labels of the K classes.
     """
     if not _have_a_shape_of_rows(problem):
         y = problem.y
@@ -48,8 +48,22 @@ def target_rows(
         )
     y = problem.y if y is None else y
     if y.ndim == 1 and problem.n_outputs > 1:
+        _check_labels(y, problem.n_outputs)
         return jax.nn.one_hot(y, problem.n_outputs, dtype=problem.dtype)
     return y.reshape(-1, problem.n_outputs).astype(problem.dtype)
+
+
+def _check_labels(y: Shaped[Array, " Nt"], n_outputs: int) -> None:
+    """Refuses labels that are no class; while a run is traced they were looked at."""
+    if isinstance(y, jax.core.Tracer) or len(y) == 0:
+        return
+    low, high = int(y.min()), int(y.max())
+    if low < 0 or high >= n_outputs:
+        raise ValueError(
+            f"Labels from {low} to {high} cannot be compared with {n_outputs} outputs: "
+            f"labels from 0 to {n_outputs - 1} are expected. Leave out Alignment, "
+            "LinearizationGap and KernelRegression."
+        )
 
 
 def _have_a_shape_of_rows(problem: Problem) -> bool:

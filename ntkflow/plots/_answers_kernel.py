@@ -217,7 +217,12 @@ def _say_sharpness(dataset: xr.Dataset) -> list[str]:
         )
     said = [f"{text}."]
     if has(dataset, "sharpness_error"):
-        worst = middle(peak(read(dataset, "sharpness_error") / np.abs(values)))
+        error = read(dataset, "sharpness_error")
+        # Relative to a sharpness of zero no error is told.
+        share = np.divide(
+            error, np.abs(values), np.zeros_like(error), where=values != 0
+        )
+        worst = middle(peak(share))
         if worst > _LOOSE:
             said.append(
                 f"It is known to {percent(worst)} only: Lanczos had not converged "

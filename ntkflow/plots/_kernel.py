@@ -228,7 +228,7 @@ def kernel_regression(run: Run, ax: Axes | None = None) -> Axes:
     flow = measured_flow(dataset)
     if flow is not None and has(dataset, "accuracy_test", flow):
         network = read(dataset, "accuracy_test", flow)
-        draw(ax, dataset, network, color, lw=2, label=flow_style(flow).label)
+        draw(ax, dataset, network, color, lw=2, label=flow_style(flow, dataset).label)
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))
     ylabel = "test examples classified correctly"
     return finish(ax, dataset, "What the kernel alone would classify", ylabel)

@@ -83,13 +83,16 @@ def flow_style(flow: str, dataset: xr.Dataset | None = None) -> FlowStyle:
     """
     kind = flow if dataset is None else flow_kind(dataset, flow)
     style = _FLOWS.get(kind, FlowStyle(flow, _OTHER_COLOR))
-    if dataset is None or kind == flow:
+    alike = [flow] if dataset is None else flows_of_kind(dataset, kind)
+    if kind == flow and len(alike) == 1:
         return style
-    alike = flows_of_kind(dataset, kind)
+    # The flow named after its kind keeps the color of the kind, the others follow.
+    alike = sorted(alike, key=lambda name: name != kind)
+    label = style.label if kind == flow else f"{style.label} ({flow})"
     light = 1 - _DARKEST * alike.index(flow) / max(len(alike) - 1, 1)
     red, green, blue = to_rgb(style.color)
     color = to_hex((light * red, light * green, light * blue))
-    return FlowStyle(f"{style.label} ({flow})", color, style.dashes)
+    return FlowStyle(label, color, style.dashes)
 
 
 def measured_color(dataset: xr.Dataset) -> str:

@@ -198,17 +198,30 @@ class Checkpoint:
         if name not in self._store.names():
             return None
         arrays, attrs = self._store.read(name)
-        log = None if attrs["auto"] is None else Log(**attrs["auto"])
-        like = like_at(log)
+        like = like_at(_log(attrs))
         if attrs["jumps"]:
             like = like._replace(made_jump=np.zeros(np.shape(like.t), bool))
         state = restore_arrays(like, arrays["state"])
-        counts = (arrays["tally"][key] for key in _TALLY)
-        tally = Tally(*counts, seconds=attrs["seconds"], log=log)
+        tally = _tally(arrays, attrs)
         previous = None
         if "previous" in arrays:
             previous = restore_arrays(like.y, arrays["previous"])
         return Restored(state, tally, attrs["stats"], previous)
+
+    def read_tally(self, solve: int, level: int) -> Tally | None:
+        """What a solve has cost at one level of tolerance.
+
+        Args:
+            solve: Index of the solve.
+            level: Level of the solve's tolerance.
+
+        Returns:
+            Its tally; None if nothing of that level is kept.
+        """
+        name = _state_name(solve, level)
+        if name not in self._store.names():
+            return None
+        return _tally(*self._store.read(name))
 
     def read_records(self, solve: int, lane: int, level: int) -> list[Record]:
         """All records of one lane of one solve.
@@ -275,6 +288,15 @@ class Checkpoint:
             stats,
             stack_params(records, kept, ensemble=description["lanes"] is not None),
         )
+
+
+def _log(attrs: Mapping[str, Any]) -> Log | None:
+    return None if attrs["auto"] is None else Log(**attrs["auto"])
+
+
+def _tally(arrays: Mapping[str, Any], attrs: Mapping[str, Any]) -> Tally:
+    counts = (arrays["tally"][key] for key in _TALLY)
+    return Tally(*counts, seconds=attrs["seconds"], log=_log(attrs))
 
 
 def worst(codes: np.ndarray) -> Reason:

@@ -214,6 +214,13 @@ class Run:
         level = FIRST_LEVEL
         if self._store is not None:
             level = self._store.level_of(index)
+            for given_up in range(level - 1):
+                told = self._store.read_tally(index, given_up)
+                if told is not None:
+                    self._companions[index, given_up] = (
+                        self._request.planned[index],
+                        told,
+                    )
         companion = None
         while True:
             run = self._track(index, level)
@@ -230,6 +237,8 @@ class Run:
             run.stored = [len(m.records) - len(m.pending) for m in members]
             told = self._request.planned[index], run.integration.tally
             self._companions[index, run.level] = told
+            if companion is not None and self._store is not None:
+                companion.write(self._store, index)
             companion = run
             for member in members:
                 member.begin_again()
@@ -370,7 +379,10 @@ class Run:
         restored = run.restore(self._store, index)
         if restored is None:
             return previous
-        self._reads = restored.stats["kernel_builds"]
+        told = [t for _, t in self._tallies.values()] + [restored.tally]
+        # What solvers have formed is counted by their tallies.
+        formed = sum(tally.cost["kernel_builds"] for tally in told)
+        self._reads = restored.stats["kernel_builds"] - formed
         self._seconds_before = restored.stats["seconds_total"]
         self._compiling_before = restored.stats["seconds_compiling"]
         stopped = restored.stats

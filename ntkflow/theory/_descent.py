@@ -87,7 +87,7 @@ def descent_gap(
     shape = f0_train.shape
     kernel = ntk_train.reshape(f0_train.size, f0_train.size)
     rates, modes, floor = decompose(0.5 * (kernel + kernel.T))
-    # What rounding makes of a zero would grow as e^{−λt} where it is negative.
+    # Up to the floor an eigenvalue is round-off, and counts as zero.
     rates = jnp.where(rates <= floor, jnp.zeros_like(rates), rates)
     parts = jnp.matmul(modes.T, jnp.ravel(f0_train - y_train), precision="highest")
     gaps = descent_gap_of_modes(rates, t) * jnp.expand_dims(parts, 0)

@@ -123,7 +123,7 @@ def test_unknown_or_repeated_flows_are_refused():
     with pytest.raises(ValueError, match="Did you mean 'frozen'"):
         Residual("froze")
     with pytest.raises(ValueError, match="is that of gradient flow"):
-        Residual("evolving", along="momentum")
+        Coupled((Momentum(0.7), Residual("evolving", along="momentum")))
     with pytest.raises(ValueError, match="runs along no flow"):
         Residual("frozen", along="gradient")
     with pytest.raises(ValueError, match="damping must be positive"):

@@ -4,19 +4,21 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import lineax as lx
 import numpy as np
 import pytest
 from jax.lax import GatherDimensionNumbers, GatherScatterMode
 
 import ntkflow as nf
-from ntkflow.kernels import _factors
+from ntkflow.kernels import _example, _factors
 
 from ..compilation import QUICK
 from ..tolerances import roundoff
 from . import quick
 from .modules import Formula
 
-WAYS = ("contraction", "vector_products", "operator", "factored", "nested", "assembled")
+PRODUCTS = ("operator", "linearized", "vector_products")
+WAYS = (*PRODUCTS, "matrix", "contraction", "factored", "nested", "assembled")
 ROWS, WIDTH = 5, 3
 
 
@@ -116,14 +118,20 @@ def reverse_kernels(names, n_rows, dtype):
 
 def computed(model, x, way, monkeypatch):
     """The kernel leaf by leaf, or from products the kernel itself."""
-    if way == "operator":
+    if way in {"operator", "linearized"}:
         operator = nf.NTKOperator(model, x)
         units = jnp.eye(operator.in_size()).reshape(-1, len(x), 2)
-        products = jax.jit(
-            lambda e: jax.lax.map(operator.mv, e), compiler_options=QUICK
-        )
-        columns = products(units)
+
+        def products(e):
+            kept = lx.linearise(operator) if way == "linearized" else operator
+            return jax.lax.map(kept.mv, e)
+
+        columns = jax.jit(products, compiler_options=QUICK)(units)
         return {"": np.asarray(columns).reshape(len(x), 2, len(x), 2)}
+    if way == "matrix":
+        operator = nf.NTKOperator(model, x)
+        matrix = jax.jit(lambda: operator.as_matrix(), compiler_options=QUICK)()
+        return {"": np.asarray(matrix).reshape(len(x), 2, len(x), 2)}
     if way == "vector_products":
         return {"": quick.ntk(model, x, outputs="full", method=way)}
     if way == "contraction":
@@ -139,7 +147,7 @@ def check(names, n_rows, dtype, way, monkeypatch):
     expected = reverse_kernels(names, n_rows, dtype)
     assert all(np.isfinite(kernel).all() for kernel in expected.values())
     found = computed(model, x, way, monkeypatch)
-    if way in {"operator", "vector_products"}:
+    if way in {*PRODUCTS, "matrix"}:
         expected = {"": sum(expected.values())}
     scale = max(np.linalg.norm(kernel) for kernel in expected.values())
     for name, kernel in expected.items():
@@ -161,3 +169,15 @@ def test_indices_of_any_dtype_miss_alike(dtype, n_rows, monkeypatch):
     """As many rows as the dtype does not hold, or indices that int32 does not."""
     names = ("promised", "clipped", "filled", "sliced")
     check(names, n_rows, dtype, "factored", monkeypatch)
+
+
+def test_the_operator_sees_lookups_as_they_were_written():
+    """What it takes derivatives of is written anew, and only that."""
+    model, x = build(("promised",), ROWS), examples(ROWS, np.int32)
+    operator = nf.NTKOperator(model, x)
+    again, traced = _example.prepare(operator.example, operator.params, operator.x)
+    written = {equation.primitive.name for equation in traced.jaxpr.eqns}
+    assert again.agreeing
+    assert "gather" in written
+    assert traced.modes == operator.modes
+    assert operator.modes.drops

@@ -115,3 +115,12 @@ def test_targets_that_are_no_rows_are_refused():
     )
     with pytest.raises(ValueError, match="Leave out Alignment"):
         Alignment().variables(problem)
+
+
+@pytest.mark.parametrize("wrong", [-1, K])
+def test_labels_that_are_no_class_are_refused_before_the_run(wrong):
+    labels = np.array([0, 1, wrong, 0, 1])
+    # A loss of the caller's may know what to do with such labels.
+    problem = make_problem(y=labels, loss=lambda f, y: f[y])
+    with pytest.raises(ValueError, match="labels from 0 to"):
+        Alignment().variables(problem)

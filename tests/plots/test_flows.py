@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from ntkflow import plots
 from ntkflow.plots._panels import possible_panels
+from ntkflow.plots._style import flow_style
 
 from .datasets import FLOWS, NT, N, make_dataset, make_regression, without_flows
 
@@ -111,6 +112,20 @@ def test_two_flows_of_a_kind_are_told_apart(ax):
     # Dashed lines are seen over solid ones, whatever the order of the flows.
     assert ax.lines[2].get_zorder() > ax.lines[0].get_zorder()
     assert plots.answers(dataset)
+
+
+def test_a_flow_named_after_its_kind_keeps_the_color_of_the_kind():
+    dataset = make_dataset(flows=("gradient", "descent", "modified"))
+    flows, kinds = ["mine", "gradient", "fast"], ["gradient"] * 3
+    dataset = dataset.assign_coords(flow=flows, flow_kind=("flow", kinds))
+    styles = [flow_style(flow, dataset) for flow in flows]
+    assert len({style.color for style in styles}) == 3
+    assert styles[1] == flow_style("gradient")
+    assert [style.label for style in styles] == [
+        "network (mine)",
+        "network",
+        "network (fast)",
+    ]
 
 
 def test_names_of_ones_own_change_no_sentence_and_no_curve(ax):
