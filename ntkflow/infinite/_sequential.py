@@ -166,9 +166,9 @@ class Sequential(AbstractLayer):
 
 def _warn_of_channels_last(shape: Shape) -> None:
     """Warns where axes of at least five positions stand before one, three or four."""
-    *positions, channels = shape[1:]
-    if len(positions) < 2 or channels not in {1, 3, 4} or min(positions) < 5:
+    if len(shape) < 4 or shape[-1] not in {1, 3, 4} or min(shape[1:-1]) < 5:
         return
+    *positions, channels = shape[1:]
     warnings.warn(
         f"x1 of shape {shape} looks like images whose channels are last. It is read "
         f"channels first: {positions[0]} channels, positions "

@@ -103,7 +103,9 @@ def test_run_is_measured_against_the_reference(rows):
     assert whole["t_reached"] == whole["end"]
     # The promise of the tolerances; a wrong closed form would be wrong by much more.
     assert 1e-6 < whole["error"] < 3e-3
-    assert whole["gradients"] == 6 * whole["steps"]
+    # Two more where a save time lies inside a step, whose error there is estimated.
+    inside = whole["gradients"] - 6 * whole["steps"]
+    assert inside in range(2, 2 * whole["steps"], 2)
     assert whole["runs"] == 3
     assert 0 < whole["wall"] < 60
 

@@ -119,7 +119,8 @@ def test_plateaus_are_left_at_the_right_time():
             wrong, estimated = wrong_by(run, exact, problem, rtol)
             assert run.reason is Reason.COMPLETED
             assert wrong.max() <= 3, (size, rtol, wrong.max())
-            assert wrong.max() <= 3 * estimated.max()
+            # Of errors far below the tolerance two runs may happen to agree.
+            assert wrong.max() <= 3 * max(estimated.max(), 0.03)
             # An estimate far too large would have made `auto` repeat the run.
             assert run.stats["error_over_tolerance"] <= 3
             assert run.stats["rtol_used"] == rtol
@@ -127,7 +128,7 @@ def test_plateaus_are_left_at_the_right_time():
             loss = np.asarray(run.dataset.loss_train[0])
             missed = np.abs(loss - (exact[:, 0, 0] - 1) ** 2 / 2).max()
             error = float(run.dataset.loss_train_error.max())
-            assert missed <= 3 * error
+            assert missed <= 3 * max(error, 0.03 * rtol)
             assert error <= 30 * max(missed, 0.1 * rtol)
 
 
@@ -180,7 +181,8 @@ def test_a_named_solver_that_misses_its_tolerance_says_so():
     over = run.stats["error_over_tolerance"]
     assert over == pytest.approx(estimated.max(), rel=0.02)
     controller = dfx.PIDController(rtol=1e-3, atol=1e-6)
-    run = simulate(problem, times, controller=controller, **settings)
+    with pytest.warns(UserWarning, match="have grown"):
+        run = simulate(problem, times, controller=controller, **settings)
     # Held to a controller of the caller's, it is estimated and not judged.
     assert run.reason is Reason.COMPLETED
     assert run.stats["error_over_tolerance"] > 3
