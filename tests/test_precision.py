@@ -1,7 +1,7 @@
 """Every product of float32 numbers asks for the highest precision.
 
 A GPU rounds the factors of a product that does not to ten bits. On a CPU no number
-tells, so what is read here is the program.
+tells, so what is read here is the program, traced as it is for a GPU.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ import lineax as lx
 import pytest
 
 import ntkflow as nf
-from ntkflow import solvers
+from ntkflow import _precision, solvers
 from ntkflow.simulate import _integrate, _locate, _plan, _reading, _run
 from ntkflow.simulate._records import Span
 
@@ -24,6 +24,16 @@ from .simulate.problems import tiny
 
 HIGHEST = (jax.lax.Precision.HIGHEST, jax.lax.Precision.HIGHEST)
 PRODUCTS = {"dot_general", "conv_general_dilated", "ragged_dot_general"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def as_for_a_gpu() -> Iterator[None]:
+    """What was traced for the CPU is forgotten, and what is traced here afterwards."""
+    jax.clear_caches()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_precision, "rounds_products", lambda: True)
+        yield
+    jax.clear_caches()
 
 
 def equations(jaxpr) -> Iterator[Any]:

@@ -53,6 +53,12 @@ def check_modes(name: str, modes: Modes) -> None:
     if name == "auto" or METHODS[name].works_with(modes):
         return
     works = [n for n, method in METHODS.items() if method.works_with(modes)]
+    if name == "structured" and modes.mutates and modes.reverse:
+        raise ValueError(
+            "method='structured' cannot be used: the model writes to mutable arrays "
+            "(jax.new_ref), through which weights cannot be followed. Use "
+            f"method='auto', or one of {works}."
+        )
     if modes.rounds and modes.forward and modes.reverse:
         raise ValueError(
             f"method={name!r} cannot be used: the model rounds inside, to fewer bits "

@@ -89,13 +89,15 @@ class Contraction(AbstractMethod):
 
         def features(x: Shaped[Array, "n ..."]) -> list[Float[Array, "n K 1 _"]]:
             jacobians = jax.vmap(
-                lambda xi: jacobian(request.example, request.traced, request.params, xi)
+                lambda xi: jax.tree.leaves(
+                    jacobian(request.example, request.traced, request.params, xi)
+                )
             )(x)
             return [
                 jac.astype(request.dtype).reshape(
                     *jac.shape[:2], 1, math.prod(jac.shape[2:])
                 )
-                for jac in jax.tree.leaves(jacobians)
+                for jac in jacobians
             ]
 
         def contract(
@@ -147,7 +149,9 @@ def jacobian(
         return _forward_jacobian(example, traced.n_outputs, params, x)
     _, pull = jax.vjp(lambda p: example(p, x), params)
     basis = jnp.eye(traced.n_outputs, dtype=traced.dtype)
-    return jax.vmap(lambda row: pull(row)[0])(basis)
+    # As leaves: a sparse matrix has a batching rule of its own, for whole ones only.
+    rows = jax.vmap(lambda row: jax.tree.leaves(pull(row)))(basis)
+    return jax.tree.unflatten(jax.tree.structure(params), rows)
 
 
 def _forward_jacobian(

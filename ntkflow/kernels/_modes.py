@@ -28,12 +28,15 @@ class Modes(NamedTuple):
             are then two different maps.
         drops: Whether lookups may miss their table. What is dropped there may be
             infinite in reverse; forward mode multiplies it with zero.
+        mutates: Whether it writes to mutable arrays (`jax.new_ref`). What is read from
+            one then depends on steps that hand on no value.
     """
 
     forward: bool
     reverse: bool
     rounds: bool = False
     drops: bool = False
+    mutates: bool = False
 
 
 class Obstacles(NamedTuple):
@@ -66,7 +69,11 @@ def find_modes(jaxpr: jex.Jaxpr, n_leaves: int) -> Modes:
     """
     search = _searched(jaxpr, n_leaves)
     return Modes(
-        search.forward is None, search.reverse is None, search.rounds, search.drops
+        search.forward is None,
+        search.reverse is None,
+        search.rounds,
+        search.drops,
+        search.mutates,
     )
 
 
@@ -118,7 +125,7 @@ class _Search:
         self.forward: str | None = None
         self.reverse: str | None = None
         self.in_equinox = False
-        self.rounds = self.drops = False
+        self.rounds = self.drops = self.mutates = False
         self.bits = bits
 
     def described(self, what: str, inner: Any) -> str:
@@ -134,6 +141,9 @@ class _Search:
         varying = {v for v, does in zip(jaxpr.invars, varies, strict=True) if does}
         rounded = set()
         for equation in jaxpr.eqns:
+            # Only the type of a reference has one of what it refers to.
+            if any(hasattr(v.aval, "inner_aval") for v in equation.outvars):
+                self.mutates = True
             does = [_is_in(v, varying) for v in equation.invars]
             if any(does):
                 left = bits_left(equation)

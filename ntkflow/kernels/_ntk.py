@@ -95,6 +95,7 @@ def ntk(
         "by_leaf": by_leaf,
     }
     example = Example(static, apply)
+    _refuse_manual_axes(params, first, second)
     try:
         if mesh is None:
             example = example.repeating(params, first, second)
@@ -122,6 +123,19 @@ def ntk(
         return kernels[0]
     names = [name for name, _ in named_leaves(params)]
     return dict(zip(names, kernels, strict=True))
+
+
+def _refuse_manual_axes(*trees: PyTree) -> None:
+    """Refuse what differs between devices by its type, inside of a `jax.shard_map`."""
+    for leaf in jax.tree.leaves(trees):
+        kind = jax.typeof(leaf)
+        manual = getattr(kind, "manual_axis_type", None)  # vma in earlier JAX
+        if getattr(manual, "varying", None) or getattr(kind, "vma", None):
+            raise ValueError(
+                "A kernel cannot be computed inside of a jax.shard_map that checks "
+                "which arrays vary over the mesh. Give the shard_map check_vma=False, "
+                "or call ntk(..., mesh=mesh) outside of it."
+            )
 
 
 @eqx.filter_jit

@@ -22,6 +22,8 @@ from ntkflow.kernels._modes import Modes
 from ntkflow.kernels._products import checked, kernel_times
 from ntkflow.models import partition
 
+from .._precision import full_precision
+
 TAGS = frozenset({lx.symmetric_tag, lx.positive_semidefinite_tag})
 
 
@@ -190,7 +192,7 @@ def _(operator: NTKOperator) -> lx.AbstractLinearOperator:
     modes = operator.modes
     if operator.batch < operator.x.shape[0] or modes.rounds:  # or several devices
         return lx.FunctionLinearOperator(operator.mv, operator.in_structure(), TAGS)
-    with jax.default_matmul_precision("highest"):
+    with full_precision():
         example, params, x = operator.example, operator.params, operator.x
         _, push = jax.linearize(
             lambda p: jax.vmap(lambda xi: example(p, xi))(x), params

@@ -13,6 +13,8 @@ from matfree import stochtrace
 
 from ntkflow.kernels._action import Action, Kernel, action_of
 
+from .._precision import full_precision
+
 PSD = frozenset({lx.symmetric_tag, lx.positive_semidefinite_tag})
 
 
@@ -62,7 +64,7 @@ def solve(
     action = action_of(kernel)
     _check(action, vector, ridge, rtol, rank)
     flat = jnp.ravel(vector).astype(action.dtype)
-    with jax.default_matmul_precision("highest"):
+    with full_precision():
         # Whatever the preconditioner, the solution is the same.
         fixed = action_of(jax.tree.map(_fixed, kernel))
         precondition, scale = _nystrom(fixed, ridge, rank, key)

@@ -11,6 +11,8 @@ from matfree import decomp
 
 from ntkflow.kernels._action import Action, Dense, Kernel, action_of, as_square
 
+from .._precision import full_precision
+
 DENSE: Final = 512
 """Size up to which a dense eigendecomposition is no slower than Lanczos."""
 
@@ -68,7 +70,7 @@ def top_eigenpairs(
     action = action_of(kernel)
     if not 1 <= k <= action.size:
         raise ValueError(f"k must be between 1 and the size {action.size}, got {k}.")
-    with jax.default_matmul_precision("highest"):
+    with full_precision():
         if action.size <= DENSE or 4 * k > action.size:
             return _dense(action.as_matrix(), k)
         state = _lanczos(action, k, key)

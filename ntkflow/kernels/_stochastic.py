@@ -15,6 +15,8 @@ from matfree import decomp, stochtrace
 
 from ntkflow.kernels._action import Action, Kernel, action_of
 
+from .._precision import full_precision
+
 
 class Estimate(NamedTuple):
     """A number known up to a random error.
@@ -118,7 +120,7 @@ def estimate_trace(
     """  # ruff: ignore[docstring-extraneous-exception]
     action = action_of(kernel)
     vectors = _vectors(action, n_samples, key)
-    with jax.default_matmul_precision("highest"):
+    with full_precision():
         if n_samples == action.size:
             return _exactly(jnp.trace(_formed(action)))
         traces = _traces(action, vectors)
@@ -153,7 +155,7 @@ def estimate_effective_rank(
     action = action_of(kernel)
     vectors = _vectors(action, n_samples, key)
     row_norms = stochtrace.leave_one_out_xsymrownorms_squared()
-    with jax.default_matmul_precision("highest"), jax.numpy_rank_promotion("allow"):
+    with full_precision(), jax.numpy_rank_promotion("allow"):
         if 2 * n_samples >= action.size:  # no more products than the estimate takes
             matrix = _formed(action)
             square = jnp.sum(matrix**2)
@@ -221,7 +223,7 @@ def spectral_density(
         nodes, vectors = jnp.linalg.eigh(small)
         return nodes, vectors[0] ** 2
 
-    with jax.default_matmul_precision("highest"):
+    with full_precision():
         signs = jax.random.rademacher(key, (n_samples, action.size), action.dtype)
         nodes, weights = jax.lax.map(quadrature, signs)
     return SpectralDensity(nodes, weights, action.size)

@@ -42,6 +42,8 @@ from ntkflow.kernels._tiles import (
 from ntkflow.kernels._uses import Group
 from ntkflow.kernels._views import inner_operands
 
+from .._precision import full_precision
+
 STACKED: Final = 4
 """Operations of a matmul charged for one number of a cotangent or an operand that a
 loop hands out, step after step. With it the cheaper of this method and the contraction
@@ -73,7 +75,7 @@ class Structured(AbstractMethod):
         Returns:
             Whether the method can be used.
         """
-        return modes.reverse
+        return modes.reverse and not modes.mutates
 
     def estimate(self, request: Request) -> Estimate:
         """What computing a kernel this way needs.
@@ -195,7 +197,7 @@ def _nest(
     beside = beside.reshape(n2, n_blocks, n_positions, n_rows * n_outputs)
     weights = jnp.transpose(operands, (3, 0, 1, 2, 4))
     weights = weights.reshape(n2, n_blocks, n1 * n_positions, n_positions)
-    with jax.default_matmul_precision("highest"):
+    with full_precision():
         moved = weights @ beside
         moved = moved.reshape(n2, n_blocks, n1, n_positions * n_rows, n_outputs)
         moved = jnp.moveaxis(moved, 1, 2).reshape(n2, n1, -1, n_outputs)

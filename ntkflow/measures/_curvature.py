@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
+from .._precision import full_precision
 from .._types import Params, Scalar
 from ..problem import Problem
 
@@ -84,7 +85,7 @@ def leading_curvature(
     def slope(at: Float[Array, " P"]) -> Float[Array, " P"]:
         return problem.time_scale * ravel_pytree(problem.gradient(unravel(at)))[0]
 
-    with jax.default_matmul_precision("highest"):
+    with full_precision():
         _, hessian = jax.linearize(slope, flat)
         found = _lanczos(hessian, flat, start)
     return Curvature(found.value, found.error, found.vector)

@@ -3,6 +3,7 @@
 Everything read at one save time is traced into one function, so that a quantity several
 measures need (the kernel above all) is computed once.
 """
+# Longer than 400 lines: what a program traces once lies in one place.
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, final

@@ -204,12 +204,7 @@ def simulate(
     )
     with Progress(enabled=progress) as line, CompileClock() as compiling:
         line.say(announcement)
-        _announce_costly(costly, line)
-        if find_kinks(problem).loss:
-            line.say(
-                "The loss has kinks or choices in the outputs: a flow that slides "
-                "along a kink is as right as its estimated error says, not as rtol."
-            )
+        _announce(costly, line, kinks=find_kinks(problem).loss)
         run = Run(request, checkpoint, line, compiling, resume=resume)
         trajectory = run.finish()
     held = any(one.held for one in planned)
@@ -238,7 +233,12 @@ def _check_counts(**counts: int) -> None:
             raise ValueError(f"{name} must be at least 1, got {value}.")
 
 
-def _announce_costly(costly: Sequence[AbstractEvent], line: Progress) -> None:
+def _announce(costly: Sequence[AbstractEvent], line: Progress, *, kinks: bool) -> None:
+    if kinks:
+        line.say(
+            "The loss has kinks or choices in the outputs: a flow that slides along a "
+            "kink is as right as its estimated error says, not as rtol."
+        )
     if costly:
         line.say(
             f"{type(costly[0]).__name__} is costly: it is read at the save times, "
@@ -283,6 +283,12 @@ def _check_events(
                 f"events must be instances such as nf.LossBelow(0.01), got {event!r}."
             )
         value = event.value(problem, problem.params, event.reference(problem))
+        if not np.isfinite(value):
+            raise ValueError(
+                f"{event} compares with its value at t = 0, which is zero or no "
+                "number: the model is at rest there, or its loss is zero. Leave the "
+                "event out."
+            )
         if not value > 0:
             raise ValueError(
                 f"{event} holds already at t = 0 (value {float(value):g}): nothing "

@@ -10,6 +10,7 @@ those weights: it grows with them, and the plateau is left at the wrong time. So
 array of parameters is also measured relative to its own size.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, final
 
@@ -31,8 +32,8 @@ class FunctionSpace(dfx.AbstractStepSizeController[Any, Any]):
     Each array of outputs is measured by itself, relative to the larger of its root mean
     square and `scale`: outputs that start at zero have the targets' size to be measured
     by, and one small output among large ones does not dictate the step. The wrapped
-    controller's norm sees one array for each array of outputs, and one for each array
-    of `params`, whose error is relative to its own root mean square.
+    controller's norm sees one array for each array of outputs, and one filled with the
+    largest error of an array of `params` relative to that array's root mean square.
 
     Attributes:
         controller: A diffrax controller that adapts to errors.
@@ -144,10 +145,13 @@ class FunctionSpace(dfx.AbstractStepSizeController[Any, Any]):
             lambda a: jnp.full_like(a, jnp.where(bad, 1.0, self._size(a))), f
         )
         if self.params is not None:
-            parts = self._relative(self.params(y1_candidate), self.params(y_error))
-            parts = jtu.tree_map(lambda e: jnp.where(bad, jnp.inf, e), parts)
-            unit = jtu.tree_map(lambda e: jnp.full_like(e, self._unit(e.dtype)), parts)
-            error, size = (error, parts), (size, unit)
+            worst = self._relative(self.params(y1_candidate), self.params(y_error))
+            worst = jnp.where(bad, jnp.inf, worst)
+            # As many numbers as outputs, which a norm that averages all dilutes least.
+            shape = max((a.shape for a in jtu.tree_leaves(f)), key=math.prod)
+            unit = self._unit(worst.dtype)
+            error = error, jnp.broadcast_to(worst, shape)
+            size = size, jnp.broadcast_to(unit, shape)
         return self.controller.adapt_step_size(
             t0, t1, size, size, args, error, error_order, controller_state
         )
@@ -160,21 +164,22 @@ class FunctionSpace(dfx.AbstractStepSizeController[Any, Any]):
         # The absolute tolerance of the wrapped controller is in units of outputs.
         return jnp.asarray(1.0 if self.scale is None else self.scale, dtype)
 
-    def _relative(self, params: PyTree[Array], errors: PyTree[Array]) -> list[Array]:
-        """Errors of parameters relative to the size of their array, in `_unit`s."""
+    def _relative(self, params: PyTree[Array], errors: PyTree[Array]) -> Scalar:
+        """The largest error of an array relative to the array's size, in `_unit`s."""
         arrays = [a for a in jtu.tree_leaves(params) if a.size > 0]
         wrong = [e for e in jtu.tree_leaves(errors) if e.size > 0]
-        count = sum(a.size for a in arrays)
-        squares = [jnp.sum(a**2) for a in arrays]
-        whole = jnp.sqrt(sum(squares, start=jnp.zeros_like(squares[0])) / count)
-        found = []
-        for a, e in zip(arrays, wrong, strict=True):
-            # An array that symmetry keeps at zero holds nothing but rounding of what
-            # the others are made of, and no step is short enough to hold that.
-            least = _ROUNDINGS * jnp.finfo(e.dtype).eps * whole
-            counts = jnp.where(_rms(e) > least, _SHARE * self._unit(e.dtype), 0)
-            found.append(e * (counts / jnp.maximum(_rms(a), jnp.finfo(e.dtype).tiny)))
-        return found
+        dtype = jnp.result_type(*wrong)
+        # One vector of all arrays' sizes: a program of few instructions.
+        counts = jnp.asarray([a.size for a in arrays], dtype)
+        squares = jnp.stack([jnp.sum(a**2) for a in arrays]).astype(dtype)
+        own, error = jnp.sqrt(squares / counts), jnp.stack([_rms(e) for e in wrong])
+        # An array that symmetry keeps at zero holds nothing but rounding of what the
+        # others are made of, and no step is short enough to hold that.
+        whole = jnp.sqrt(jnp.sum(squares) / jnp.sum(counts))
+        least = _ROUNDINGS * jnp.finfo(dtype).eps * whole
+        relative = error / jnp.maximum(own, jnp.finfo(dtype).tiny)
+        relative = jnp.where(error > least, relative, jnp.zeros_like(relative))
+        return _SHARE * self._unit(dtype) * jnp.max(relative)
 
 
 _ROUNDINGS = 100

@@ -261,8 +261,11 @@ def test_errors_and_repeats_survive_interruptions(tmp_path, beside):
         assert found.reason is Reason.COMPLETED
         for name in ("f_train", "f_train_error", "loss_train_error"):
             np.testing.assert_array_equal(found.dataset[name], whole.dataset[name])
-        for name in ("error_over_tolerance", "error_gradients", "kernel_builds"):
+        for name in ("error_over_tolerance", "kernel_builds"):
             assert found.stats[name] == whole.stats[name]
+        # Where a level is given up depends on where segments end, its cost as well.
+        spent = found.stats["error_gradients"] / whole.stats["error_gradients"]
+        assert 0.7 < spent <= 1
 
 
 CASES = {

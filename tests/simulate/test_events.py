@@ -1,8 +1,12 @@
+import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from ntkflow import measures
 from ntkflow.flows import Gradient, Residual
+from ntkflow.problem import Problem
 from ntkflow.simulate import (
     DriftAbove,
     LossBelow,
@@ -87,6 +91,10 @@ def test_drift_above_is_located_between_save_times(capfd, tmp_path):
 def test_an_event_that_holds_at_the_start_is_refused():
     with pytest.raises(ValueError, match="holds already at t = 0"):
         simulate(tiny(), TIMES, events=[LossBelow(2.0)], **SETTINGS)
+    still = jax.tree.map(jnp.zeros_like, tiny().params)
+    resting = Problem(eqx.combine(still, tiny().model), tiny().x, 0 * tiny().y)
+    with pytest.raises(ValueError, match="at rest"):
+        simulate(resting, TIMES, events=[LossBelow(0.5)], **SETTINGS)
     with pytest.raises(ValueError, match="must be positive"):
         DriftAbove(-1.0)
     with pytest.raises(ValueError, match=r"add nf\.flows\.Gradient"):
