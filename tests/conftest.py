@@ -3,18 +3,26 @@
 import gc
 import os
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 # One thread pool per worker: two cores shared by two workers, not oversubscribed.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# More than half of a test's time is compilation, and half of that goes into the kernels
+# that XLA makes of fused operations. Without them numbers differ by rounding. A release
+# that does not know the flag would end the process.
+if version("jaxlib").startswith("0.10."):
+    os.environ["XLA_FLAGS"] = (
+        os.environ.get("XLA_FLAGS", "") + " --xla_cpu_use_fusion_emitters=false"
+    )
 
 import jax
 import jaxtyping
 import pytest
 
 jax.config.update("jax_enable_x64", True)
-# Most of a test's time is compilation, and many tests compile the same functions.
+# Many tests compile the same functions.
 cache = Path(__file__).parents[1] / ".pytest_cache" / "xla"
 jax.config.update("jax_compilation_cache_dir", str(cache))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
