@@ -191,9 +191,10 @@ def trace(example: Example, params: Params, x: Shaped[Array, "N ..."]) -> Traced
             "apply=lambda model, x: ... to say what its outputs are."
         )
     try:
-        jaxpr, output = jax.make_jaxpr(example.as_written, return_shape=True)(
-            shapes, one
-        )
+        # Not the method itself: JAX would hash what the model holds.
+        jaxpr, output = jax.make_jaxpr(
+            lambda p, xi: example.as_written(p, xi), return_shape=True
+        )(shapes, one)
     except Exception as error:
         raise ValueError(
             f"The model fails on one example of shape {one.shape} and dtype "
