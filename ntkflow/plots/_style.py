@@ -84,7 +84,7 @@ def flow_style(flow: str, dataset: xr.Dataset | None = None) -> FlowStyle:
     kind = flow if dataset is None else flow_kind(dataset, flow)
     style = _FLOWS.get(kind, FlowStyle(flow, _OTHER_COLOR))
     alike = [flow] if dataset is None else flows_of_kind(dataset, kind)
-    if kind == flow and len(alike) == 1:
+    if flow not in alike or (kind == flow and len(alike) == 1):
         return style
     # The flow named after its kind keeps the color of the kind, the others follow.
     alike = sorted(alike, key=lambda name: name != kind)

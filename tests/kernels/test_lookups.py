@@ -12,7 +12,7 @@ from jax.lax import GatherDimensionNumbers, GatherScatterMode
 import ntkflow as nf
 from ntkflow.kernels import _example, _factors
 
-from ..compilation import QUICK
+from ..compilation import FUSED, QUICK
 from ..tolerances import roundoff
 from . import quick
 from .modules import Formula
@@ -107,7 +107,7 @@ def reverse_kernels(names, n_rows, dtype):
         return jax.jacrev(lambda q: model.function(q, xi))(p)
 
     # Compiled as users do: cheaply compiled, XLA itself takes int8 indices modulo 256.
-    pulled = jax.jit(jax.vmap(rows, (None, 0)))
+    pulled = jax.jit(jax.vmap(rows, (None, 0)), compiler_options=FUSED)
     jacobians = pulled(model.weights, x)
     kernels = {}
     for name, jac in jacobians.items():

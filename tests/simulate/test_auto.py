@@ -200,7 +200,7 @@ def test_a_solver_that_fails_gives_way(monkeypatch):
     assert error < 3e-2
 
 
-@pytest.mark.usefixtures("eager")
+@pytest.mark.usefixtures("eager", "fully_compiled")
 def test_the_lanes_of_an_ensemble_wait_for_each_other_and_change_together(monkeypatch):
     only(monkeypatch, Chebyshev=Chebyshev())
     problem = stiff()
