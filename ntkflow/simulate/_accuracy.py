@@ -53,9 +53,13 @@ _LEAST_RATIO = 3.0
 _ROUNDINGS = 50
 """Units of rounding that the tolerance of a step is not below."""
 
-_EXPONENT = 0.7
+_EXPONENT = 0.65
 """p, where errors are taken to fall as the tolerance to this power; in proportion would
 be 1, and often they fall more slowly."""
+
+_LOOSE_EXPONENT = 0.5
+"""The same for a companion at the loosest tolerance of its method, where more than
+errors bounds the steps."""
 
 _COARSER = 2.0
 """Fixed step of a companion over that of the run."""
@@ -223,7 +227,8 @@ def share_of(planned: PlannedSolve, level: int) -> float:
         order = solve.solver.order(None)
         return max(_COARSER ** (order or 1) - 1, 1.0)
     ratio = factor_at(planned, level - 1) / factor_at(planned, level)
-    return ratio**_EXPONENT
+    loose = level == FIRST_LEVEL and ratio < _FIRST_RATIO
+    return ratio ** (_LOOSE_EXPONENT if loose else _EXPONENT)
 
 
 def error_record(

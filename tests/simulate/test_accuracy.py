@@ -119,8 +119,7 @@ def test_plateaus_are_left_at_the_right_time():
             wrong, estimated = wrong_by(run, exact, problem, rtol)
             assert run.reason is Reason.COMPLETED
             assert wrong.max() <= 3, (size, rtol, wrong.max())
-            # Of errors far below the tolerance two runs may happen to agree.
-            assert wrong.max() <= 3 * max(estimated.max(), 0.03)
+            assert wrong.max() <= 3 * estimated.max()
             # An estimate far too large would have made `auto` repeat the run.
             assert run.stats["error_over_tolerance"] <= 3
             assert run.stats["rtol_used"] == rtol
@@ -295,7 +294,7 @@ SOLVERS = {
 @quickly
 @pytest.mark.filterwarnings("ignore:The outputs may be wrong")
 def test_the_truth_is_within_three_estimates():
-    """In 81 of 87 problems, solvers and tolerances, when this was written."""
+    """In at least 95 % of all problems, solvers and tolerances."""
     inside, missed = [], []
     for name, (make, times, damping) in CASES.items():
         problem = make()
@@ -312,4 +311,4 @@ def test_the_truth_is_within_three_estimates():
                 if not inside[-1]:
                     missed.append((name, solver_name, rtol, wrong, estimated))
     assert len(inside) >= 60
-    assert np.mean(inside) >= 0.9, missed
+    assert np.mean(inside) >= 0.95, missed
