@@ -11,6 +11,7 @@ import lineax as lx
 import numpy as np
 from jaxtyping import Array, Float, PyTree, Shaped
 
+from ntkflow._precision import full_precision
 from ntkflow._sharding import without_explicit_axes
 from ntkflow._types import Params
 from ntkflow.kernels._compute import compute_kernels
@@ -21,8 +22,6 @@ from ntkflow.kernels._memory import default_max_bytes
 from ntkflow.kernels._modes import Modes
 from ntkflow.kernels._products import checked, kernel_times
 from ntkflow.models import partition
-
-from .._precision import full_precision
 
 TAGS = frozenset({lx.symmetric_tag, lx.positive_semidefinite_tag})
 

@@ -11,9 +11,8 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 from matfree import stochtrace
 
+from ntkflow._precision import full_precision
 from ntkflow.kernels._action import Action, Kernel, action_of
-
-from .._precision import full_precision
 
 PSD = frozenset({lx.symmetric_tag, lx.positive_semidefinite_tag})
 

@@ -9,9 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from matfree import decomp
 
+from ntkflow._precision import full_precision
 from ntkflow.kernels._action import Action, Dense, Kernel, action_of, as_square
-
-from .._precision import full_precision
 
 DENSE: Final = 512
 """Size up to which a dense eigendecomposition is no slower than Lanczos."""

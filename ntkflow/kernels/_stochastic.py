@@ -13,9 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 from matfree import decomp, stochtrace
 
+from ntkflow._precision import full_precision
 from ntkflow.kernels._action import Action, Kernel, action_of
-
-from .._precision import full_precision
 
 
 class Estimate(NamedTuple):

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
+from ntkflow._precision import full_precision
 from ntkflow.kernels._factors import (
     FACTORED,
     KEEPING,
@@ -41,8 +42,6 @@ from ntkflow.kernels._tiles import (
 )
 from ntkflow.kernels._uses import Group
 from ntkflow.kernels._views import inner_operands
-
-from .._precision import full_precision
 
 STACKED: Final = 4
 """Operations of a matmul charged for one number of a cotangent or an operand that a
