@@ -168,6 +168,8 @@ class FunctionSpace(dfx.AbstractStepSizeController[Any, Any]):
         """The largest error of an array relative to the array's size, in `_unit`s."""
         arrays = [a for a in jtu.tree_leaves(params) if a.size > 0]
         wrong = [e for e in jtu.tree_leaves(errors) if e.size > 0]
+        if not arrays:
+            return 0 * self._unit(None)
         dtype = jnp.result_type(*wrong)
         # One vector of all arrays' sizes: a program of few instructions.
         counts = jnp.asarray([a.size for a in arrays], dtype)

@@ -99,6 +99,20 @@ def test_small_parameters_are_held_by_their_size():
         assert bool(decision[0]) is kept
 
 
+@pytest.mark.parametrize("arrays", [[], [jnp.zeros((2, 0))]])
+def test_parameters_without_numbers_hold_no_step(arrays):
+    one = jnp.asarray(1.0)
+    inner = dfx.PIDController(rtol=1e-2, atol=0.0, norm=max_over_flows)
+    controller = FunctionSpace(inner, lambda y: y, 1.0, lambda y: arrays)
+    for factor, kept in ((0.99, True), (1.01, False)):
+        error = jnp.full(2, factor * 1e-2)
+        decision = controller.adapt_step_size(
+            0.0 * one, one, jnp.ones(2), jnp.ones(2), None, error, 2,
+            (one, one, jnp.asarray(False)),
+        )  # fmt: skip
+        assert bool(decision[0]) is kept
+
+
 def test_a_state_that_is_not_finite_shrinks_the_step():
     one = jnp.asarray(1.0)
     controller = FunctionSpace(
