@@ -143,6 +143,13 @@ def test_readings_ask_for_full_precision(problem):
     expect_highest(_reading._read, reader, problem, *given)
 
 
+def test_a_cpu_is_asked_for_nothing(monkeypatch):
+    """It rounds nothing, and compiles what asks in up to twice the time."""
+    monkeypatch.setattr(_precision, "rounds_products", lambda: False)
+    square = _precision.at_full_precision(lambda a: a @ a)
+    assert precisions(square, jnp.eye(2, dtype=jnp.float32)) == [None]
+
+
 def test_locating_events_asks_for_full_precision(problem):
     solve = planned(problem, dfx.Tsit5(), [nf.flows.Gradient()])
     constants = eqx.filter_eval_shape(_integrate.prepare, solve, problem)

@@ -11,7 +11,7 @@ from ..problem import Problem
 from ._base import AbstractMeasure
 from ._curvature import leading_curvature
 from ._flop_count import count_flops
-from ._kernel import kernel_entries, kernel_size, layouts, named
+from ._kernel import kernel_size, layouts, named
 
 PRODUCT_FLOPS_PER_SECOND = 2e10
 """The rate at which kernels are built: matrix products in double precision on one core.
@@ -147,7 +147,7 @@ def _bytes_per_example(
     n_test = 0 if problem.x_test is None else len(problem.x_test)
     square = rows = 0
     for outputs in ("full", "trace"):
-        one = kernel_entries(problem, outputs) // problem.n_examples**2
+        one = (kernel_size(problem, outputs) // problem.n_examples) ** 2
         square += _copies(needs, outputs) * one
         if named("kernel_test", outputs) in needs:
             # The rows of the test set, and a working copy of them.
@@ -160,6 +160,8 @@ def _examples_that_fit(
 ) -> int:
     """The largest N for which kernels and rows of a test set stay within the bound."""
     square, rows = _bytes_per_example(measures, problem)
+    if square == 0:
+        return bound // rows
     return (math.isqrt(rows**2 + 4 * square * bound) - rows) // (2 * square)
 
 

@@ -95,6 +95,22 @@ def test_kernel_beyond_memory_is_refused_with_a_remedy(key):
         check_affordable([KernelVelocity()], problem, 10)
 
 
+def test_examples_that_fit_leave_memory_for_the_rows_of_a_test_set(monkeypatch):
+    measured = [KernelDrift(), KernelRegression()]
+    problem = make_problem()
+    monkeypatch.setattr(_cost, "default_max_bytes", lambda: 500)
+    with pytest.raises(ValueError, match="Train on at most") as refused:
+        check_affordable(measured, problem, 1)
+    fits = int(str(refused.value).split("on at most ")[1].split(" ")[0])
+
+    def held(n):
+        """Four kernels of training examples, two of them with four test examples."""
+        return 8 * K**2 * (4 * n**2 + 2 * 4 * n)
+
+    assert held(N) == estimate(measured, problem).kernel_bytes
+    assert held(fits) <= 2 * 500 < held(fits + 1)
+
+
 def test_measures_of_the_trace_kernel_are_charged_for_no_full_one():
     problem = make_problem()
     full, trace = (

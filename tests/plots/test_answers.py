@@ -345,6 +345,9 @@ def test_numbers_of_what_looks_further_are_those_of_the_dataset():
     assert none_with(said, "Lanczos")
     dataset["sharpness_error"].values[:] = 0.1 * sharp
     find(answers(dataset), "known to 10 % only")
+    # Relative to nothing no error is told, nor is it a division by zero.
+    dataset["sharpness"].values[0] = 0.0
+    find(answers(dataset), "known to 10 % only")
 
 
 def test_what_comes_back_is_not_said_to_have_stayed():

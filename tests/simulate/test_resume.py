@@ -18,6 +18,7 @@ from ntkflow import measures
 from ntkflow.flows import Gradient, Linearized, Residual, max_over_flows
 from ntkflow.simulate import Reason, Trajectory, _run, log_times, simulate
 from ntkflow.simulate._reading import read_record
+from ntkflow.solvers import KernelImplicit
 from tests.simulate.problems import tiny
 
 TIMES = log_times(1e-2, 4, 9)
@@ -137,6 +138,21 @@ def test_a_truncated_part_is_named(tmp_path):
     part.write_bytes(part.read_bytes()[:100])
     with pytest.raises(ValueError, match=part.name):
         Trajectory.load(tmp_path)
+
+
+def test_kernels_formed_by_solver_and_readings_are_counted_once(tmp_path):
+    settings = SETTINGS | {
+        "flows": [Gradient()], "solver": KernelImplicit(), "rtol": 1e-3, "atol": 1e-5,
+    }  # fmt: skip
+    whole = simulate(tiny(), TIMES, **settings)
+    # Every step forms one, every save time and the start reads one.
+    read = len(TIMES)
+    assert whole.stats["kernel_builds"] > whole.stats["steps"] + read - 1
+    kept = settings | {"checkpoint": tmp_path, "throw": False, "segment_steps": 2}
+    for steps in (3, 6, 1000):
+        run = simulate(tiny(), TIMES, max_steps=steps, resume=steps > 3, **kept)
+    assert run.reason is whole.reason
+    assert run.stats["kernel_builds"] == whole.stats["kernel_builds"]
 
 
 EXPERIMENT = """
