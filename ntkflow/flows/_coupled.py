@@ -57,8 +57,10 @@ class Coupled(eqx.Module):
                     f'nf.flows.{type(flow).__name__}(..., name="{flow.name}_2").'
                 )
             if flow.along is not None and flow.along not in names:
+                # Every other flow that there is, or the one that there would be.
+                others = [n for n in names if n != flow.name] or [Gradient().name]
                 raise unknown_name(
-                    f"flow for {flow.name} to run along", flow.along, names
+                    f"flow for {flow.name} to run along", flow.along, others
                 )
             if isinstance(flow, Residual) and flow.along not in (None, *gradients):
                 raise no_gradient_flow(flow.along)

@@ -241,7 +241,7 @@ def _say_error(dataset: xr.Dataset) -> list[str]:
     top = float(np.nanmax(errors))
     text = (
         "By comparison with a second run at a looser tolerance, the training "
-        f"outputs of every flow are right to {number(top)} (root mean square), "
+        f"outputs of every flow are right to about {number(top)} (root mean square), "
         f"{number(over)} times the tolerance"
     )
     if dataset.attrs.get("reason") == "accuracy":

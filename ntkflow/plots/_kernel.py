@@ -52,8 +52,8 @@ def kernel_drift(run: Run, ax: Axes | None = None) -> Axes:
     require_any(dataset, _both("kernel_drift", "kernel_distance"))
     ax = make_axes(ax)
     labels = {
-        "kernel_drift": ("relative change ‖Θ − Θ₀‖/‖Θ₀‖", "solid"),
-        "kernel_distance": ("up to scale, 1 − cos(Θ, Θ₀)", "dashed"),
+        "kernel_drift": ("‖Θ − Θ₀‖/‖Θ₀‖", "solid"),
+        "kernel_distance": ("1 − cos(Θ, Θ₀)", "dashed"),
     }
     _draw_both(ax, dataset, labels)
     from_zero(ax)

@@ -120,6 +120,8 @@ def test_unknown_or_repeated_flows_are_refused():
         Coupled((Gradient(), Gradient()))
     with pytest.raises(ValueError, match="flow for residual_evolving to run along"):
         Coupled((Residual("evolving"),))
+    with pytest.raises(ValueError, match="Valid names: 'gradient'"):
+        Coupled((Residual("evolving", along="momentum"),))
     with pytest.raises(ValueError, match="Did you mean 'frozen'"):
         Residual("froze")
     with pytest.raises(ValueError, match="is that of gradient flow"):
