@@ -167,7 +167,7 @@ def determinant(
     Returns:
         The determinant.
     """
-    norm = safe_sqrt(q1 * q2)
+    norm = geometric_mean(q1, q2)
     cosine = jnp.clip(c, -norm, norm)
     return (norm - cosine) * (norm + cosine)
 
@@ -193,11 +193,30 @@ def sine_and_cosine(
     Returns:
         √(q₁q₂ − c²), and c held within ±√(q₁q₂).
     """
-    # The root of a rounded square is exact: the angle between equals is exactly 0.
-    norm = safe_sqrt(q1 * q2)
+    norm = geometric_mean(q1, q2)
     cosine = jnp.clip(c, -norm, norm)
-    # (a − c)(a + c) keeps the digits that a² − c² loses when the two are close.
-    return safe_sqrt((norm - cosine) * (norm + cosine)), cosine
+    # √(a − c)·√(a + c) keeps the digits that √(a² − c²) loses when the two are close,
+    # and is a number of the dtype where the square is none.
+    return safe_sqrt(norm - cosine) * safe_sqrt(norm + cosine), cosine
+
+
+def geometric_mean(
+    q1: Float[Array, "..."], q2: Float[Array, "..."]
+) -> Float[Array, "..."]:
+    """√(q₁q₂), also where the product is beyond the range of the dtype.
+
+    Of equal variances it is exactly their value: the angle between equals is 0.
+
+    Args:
+        q1: Variances of u.
+        q2: Variances of v.
+
+    Returns:
+        The root, with derivative 0 where one of them is 0.
+    """
+    swapped = q2 > q1
+    large, small = jnp.where(swapped, q2, q1), jnp.where(swapped, q1, q2)
+    return large * safe_sqrt(safe_divide(small, large))
 
 
 def safe_sqrt(x: Float[Array, "..."]) -> Float[Array, "..."]:

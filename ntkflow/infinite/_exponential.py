@@ -5,7 +5,11 @@ from typing import final
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ntkflow.infinite._activation import AbstractActivation, safe_divide, safe_sqrt
+from ntkflow.infinite._activation import (
+    AbstractActivation,
+    geometric_mean,
+    safe_divide,
+)
 from ntkflow.infinite._checks import check_scale
 from ntkflow.infinite._parameters import Number, as_scalar, check_number
 
@@ -133,7 +137,7 @@ class NormalizedExponential(AbstractActivation):
             Both.
         """
         gamma = as_scalar(self.gamma, c)
-        norm = safe_sqrt(q1 * q2)
+        norm = geometric_mean(q1, q2)
         # Not clipped, which would halve derivatives at the end; rounding does no harm.
         beyond = safe_divide(c - norm, norm)
         turned = jnp.where(norm > 0, beyond, -jnp.ones_like(beyond))

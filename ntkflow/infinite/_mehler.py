@@ -22,7 +22,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ntkflow.infinite._activation import Triple, safe_divide, safe_sqrt
+from ntkflow.infinite._activation import (
+    Triple,
+    geometric_mean,
+    safe_divide,
+    safe_sqrt,
+)
 from ntkflow.infinite._hermite import BLOCK, LEVELS, TERMS, find_tables, hermite_block
 
 Function = Callable[[Float[Array, "..."]], Float[Array, "..."]]
@@ -62,7 +67,7 @@ def gaussian_moments(
     Verified by: tests/infinite/test_elementwise.py::test_dual_matches_quadrature
     """
     tables = [jnp.asarray(table, c.dtype) for table in find_tables()]
-    norm = safe_sqrt(q1 * q2)
+    norm = geometric_mean(q1, q2)
     one = jnp.ones_like(c)
     rho = jnp.clip(safe_divide(c, norm), -one, one)
     q = jnp.concatenate([q1.ravel(), q2.ravel()])

@@ -22,6 +22,7 @@ from ntkflow.infinite._activation import (
     AbstractActivation,
     Triple,
     determinant,
+    geometric_mean,
     safe_divide,
     safe_sqrt,
     sine_and_cosine,
@@ -133,7 +134,7 @@ def _moment(
         above = (2 * k - 1) * cosine * value + (k - 1) * sine**2 * before
         before, value = value, above / k
     if n > 1:
-        norm = safe_sqrt(q1 * q2)
+        norm = geometric_mean(q1, q2)
         value = jnp.where(cosine < 0, _obtuse(n, norm + cosine, norm), value)
     return math.factorial(n) / (2 * jnp.pi) * value
 

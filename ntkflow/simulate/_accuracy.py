@@ -121,7 +121,8 @@ class Tolerances(NamedTuple):
 def at_level(planned: PlannedSolve, level: int, dtype: Any) -> PlannedSolve:
     """The same solve at the tolerance of another level.
 
-    Tolerances become arrays, so that all levels share one compiled program.
+    Tolerances become arrays, so that all levels, and runs of all tolerances, share one
+    compiled program.
 
     Args:
         planned: The solve.
@@ -317,13 +318,13 @@ def _scaled(
     if not isinstance(_innermost(solve.controller), dfx.PIDController):
         return solve
 
-    def numbers(solve: Solve) -> tuple[Any, Any, Any, Any]:
+    def numbers(solve: Solve) -> tuple[Any, ...]:
         inner = _innermost(solve.controller)
-        return inner.rtol, inner.atol, inner.factormax, solve.stretch
+        return inner.rtol, inner.atol, inner.factormax, solve.stretch, solve.rtol
 
-    rtol, atol, growth, _ = map(float, numbers(solve))
+    rtol, atol, growth, _, asked = map(float, numbers(solve))
     growth = max(slower * growth, min(growth, 2.0))
-    values = factor * rtol, factor * atol, growth, stretch
+    values = factor * rtol, factor * atol, growth, stretch, asked
     return eqx.tree_at(numbers, solve, [jnp.asarray(v, dtype) for v in values])
 
 

@@ -80,7 +80,7 @@ class GrowthMeter(eqx.Module):
 
     outputs: Callable[[Packed], Float[Array, "..."]]
     scale: float | Array
-    rtol: float
+    rtol: float | Array
 
     def begin(self, t: Scalar, y: Packed) -> Growth:
         """Nothing has grown yet.

@@ -55,7 +55,7 @@ class Solve(eqx.Module):
     dt0: float | None
     events: tuple[AbstractEvent, ...]
     dense_steps: int = eqx.field(static=True)
-    rtol: float
+    rtol: float | Array
     stretch: float | Array = 1.0
 
     def terms(self, problem: Problem, constants: dict[str, Any]) -> FlowTerm:

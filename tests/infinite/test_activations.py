@@ -358,3 +358,42 @@ def test_parameters_are_differentiated_through():
 def test_bad_parameters_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("power", [-84, 84])
+@pytest.mark.parametrize(
+    ("layer", "degree"),
+    [
+        (nf.infinite.Relu(), 1),
+        (nf.infinite.LeakyRelu(0.3), 1),
+        (nf.infinite.Abs(), 1),
+        (NormalizedExponential(0.8), 1),
+        (RectifiedMonomial(1), 1),
+        (Step(), 0),
+        (Sign(), 0),
+    ],
+)
+def test_scales_whose_square_is_no_number(layer, degree, power):
+    """φ(su) = sⁿφ(u): variances of 10^±25 in float32, where q₁q₂ is 0 or infinite."""
+    cosines = np.float32([-1, -0.999, -0.3, 0, 0.7, 1])[:, None]
+    q1, q2 = np.float32([[1, 1, 3], [1, 0.5, 7]])
+    c = cosines * np.float32(np.sqrt(np.float64(q1) * q2))
+    scale = np.float32(2.0**power)
+    plain = layer.dual(*map(jnp.asarray, (c, q1 + 0 * c, q2 + 0 * c)))
+    scaled = layer.dual(*(jnp.asarray(scale * v) for v in (c, q1 + 0 * c, q2 + 0 * c)))
+    # Scaling by a power of two rounds nothing.
+    np.testing.assert_allclose(scaled[0], scale**degree * plain[0], rtol=1e-5)
+    slope = plain[1] if degree else 0 * plain[1]
+    np.testing.assert_allclose(scaled[1], slope, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("weight", "depth"), [(1.0, 64), (40.0, 12)])
+def test_deep_networks_of_any_gain_in_float32(weight, depth):
+    """ReLU networks whose kernels shrink by 2^−depth or grow beyond 10^19."""
+    blocks = [nf.infinite.Dense(weight, 0.0), nf.infinite.Relu()] * depth
+    net = nf.infinite.Sequential([*blocks, nf.infinite.Dense(1.0, 0.0)])
+    x = np.random.default_rng(0).random((6, 10))
+    for found, exact in zip(net(jnp.float32(x)), net(jnp.asarray(x)), strict=True):
+        assert np.isfinite(exact).all()
+        assert found.dtype == jnp.float32
+        np.testing.assert_allclose(found, exact, rtol=1e-4)
