@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 
 from .._types import BoolScalar, Scalar
 from ..flows import Packed
+from ._jumps import Jumps
 
 _ROUNDINGS = 100
 """Roundings of the outputs after which a movement is known to a few percent."""
@@ -51,6 +52,7 @@ class Growth(NamedTuple):
         slowest: The lowest speed so far, in units of output/time.
         largest: The largest ratio of a speed to a lower one before it; at least one.
         at: Training time of that, half-way through the fast movement.
+        jumps: When plateaus were left.
     """
 
     slow: Mark
@@ -58,6 +60,7 @@ class Growth(NamedTuple):
     slowest: Scalar
     largest: Scalar
     at: Scalar
+    jumps: Jumps
 
 
 @final
@@ -94,7 +97,8 @@ class GrowthMeter(eqx.Module):
         """
         mark = Mark(t, self.outputs(y))
         slowest = jnp.asarray(jnp.inf, mark.f.dtype)
-        return Growth(mark, mark, slowest, jnp.ones_like(slowest), t)
+        jumps = Jumps.begin(t, slowest)
+        return Growth(mark, mark, slowest, jnp.ones_like(slowest), t, jumps)
 
     def advance(self, growth: Growth, t: Scalar, y: Packed) -> Growth:
         """Takes the end of an accepted step into account.
@@ -111,10 +115,10 @@ class GrowthMeter(eqx.Module):
         size = jnp.maximum(_rms(here.f), jnp.asarray(self.scale, here.f.dtype))
         rounding = _ROUNDINGS * jnp.finfo(here.f.dtype).eps * size
         doubt = jnp.maximum(_TOLERANCES * self.rtol * size, rounding)
-        moved, speed = _movement(growth.slow, here, rounding)
+        slowly = moved, speed = _movement(growth.slow, here, rounding)
         slowest = jnp.where(moved, jnp.minimum(growth.slowest, speed), growth.slowest)
         slow = _where(moved, here, growth.slow)
-        moved, speed = _movement(growth.fast, here, doubt)
+        quickly = moved, speed = _movement(growth.fast, here, doubt)
         ratio = jnp.where(moved, speed / slowest, 0)
         middle = 0.5 * (growth.fast.t + t)
         return Growth(
@@ -123,6 +127,7 @@ class GrowthMeter(eqx.Module):
             slowest,
             jnp.maximum(growth.largest, ratio),
             jnp.where(ratio > growth.largest, middle, growth.at),
+            growth.jumps.advance(slowly, quickly, middle, t - growth.fast.t),
         )
 
 

@@ -35,6 +35,7 @@ from ._dataset import assemble, describe
 from ._dense import DenseOutput
 from ._events import AbstractEvent
 from ._integrate import Integration, Segment
+from ._jumps import shift
 from ._lanes import take
 from ._locate import locate
 from ._pace import Pace
@@ -319,6 +320,8 @@ class Run:
                 if level is not None:
                     return level
             previous = self._read(index, run, companion, segment, previous, pace)
+            if companion is not None:
+                self._note_shift(index, run, companion)
             if self._dense is not None:
                 self._dense.add_segment(t, segment.interpolation)
             self._report(planned, integration, pace)
@@ -351,12 +354,32 @@ class Run:
                 )
                 found = excess(names, record, errors, self._tolerances)
                 largest = max(largest, 0.0 if np.isnan(found) else found)
+        for i in range(len(segment.saved)):
+            largest = max(largest, self._shifted(index, run, companion, i)[0])
         dtype = self._request.problem.dtype
         # One level at a time, whatever the error: how much of it is seen at once
         # depends on where segments end, and results must not.
         if largest > ALLOWED and can_tighten(planned, run.level, dtype):
             return run.level + 1
         return None
+
+    def _shifted(
+        self, index: int, run: Tracked, companion: Tracked, i: int
+    ) -> tuple[float, float]:
+        """Error of leaving a plateau at another time, in tolerances, and when."""
+        states = run.integration.state, companion.integration.state
+        if self._request.lanes.number is not None:
+            states = tuple(take(state, i) for state in states)
+        own, other = (state.controller.growth.jumps for state in states)
+        apart, at = shift(own, other, float(states[1].t))
+        allowed = self._tolerances.allowed(np.zeros(1))
+        return apart / share_of(self._request.planned[index], run.level) / allowed, at
+
+    def _note_shift(self, index: int, run: Tracked, companion: Tracked) -> None:
+        for i, lane in enumerate(self._solves[index][1]):
+            found, at = self._shifted(index, run, companion, i)
+            if found > lane.excess:
+                lane.excess, lane.excess_at = found, at
 
     def _judge(self, planned: PlannedSolve, lanes: list[_Lane], tally: Tally) -> None:
         """Tells a run that has ended and missed its tolerance from one that met it."""

@@ -7,7 +7,10 @@ the function. One product Jv carries a step's error to the outputs.
 Outputs alone do not show everything that will matter. On a plateau, where a network
 waits with small weights, an error far below the size of the outputs is a large part of
 those weights: it grows with them, and the plateau is left at the wrong time. So each
-array of parameters is also measured relative to its own size.
+array of parameters is also measured relative to its own size. Where the small weights
+are combinations of large ones, as in a network that has learned some modes and waits
+for others, sizes do not show them either, but they are all that moves, ever faster: an
+array that accelerates is measured relative to how far the step moves it.
 """
 
 import math
@@ -33,7 +36,8 @@ class FunctionSpace(dfx.AbstractStepSizeController[Any, Any]):
     square and `scale`: outputs that start at zero have the targets' size to be measured
     by, and one small output among large ones does not dictate the step. The wrapped
     controller's norm sees one array for each array of outputs, and one filled with the
-    largest error of an array of `params` relative to that array's root mean square.
+    largest error of an array of `params` relative to that array's root mean square, or
+    to ten times its movement where that is less and faster than in the step before.
 
     Attributes:
         controller: A diffrax controller that adapts to errors.
@@ -47,6 +51,7 @@ class FunctionSpace(dfx.AbstractStepSizeController[Any, Any]):
     Verified by:
         tests/solvers/test_function_space.py::test_error_of_the_outputs_is_held
         tests/solvers/test_function_space.py::test_small_parameters_are_held_by_their_size
+        tests/solvers/test_function_space.py::test_what_accelerates_is_held_by_its_movement
     """
 
     controller: dfx.AbstractStepSizeController
@@ -105,9 +110,15 @@ class FunctionSpace(dfx.AbstractStepSizeController[Any, Any]):
             error_order: Order of the error estimate.
 
         Returns:
-            The end of the first step, and the inner controller's state.
+            The end of the first step; the inner controller's state, and the speed of
+            each array of `params`.
         """
-        return self.controller.init(terms, t0, t1, y0, dt0, args, func, error_order)
+        first, inner = self.controller.init(
+            terms, t0, t1, y0, dt0, args, func, error_order
+        )
+        arrays = [] if self.params is None else _nonempty(self.params(y0))
+        dtype = jnp.result_type(float, *arrays)
+        return first, (inner, jnp.full(len(arrays), jnp.inf, dtype))
 
     def adapt_step_size(
         self, t0, t1, y0, y1_candidate, args, y_error, error_order, controller_state
@@ -122,7 +133,7 @@ class FunctionSpace(dfx.AbstractStepSizeController[Any, Any]):
             args: Arguments of the vector field.
             y_error: Estimate of the local error of the state.
             error_order: Its order.
-            controller_state: The inner controller's state.
+            controller_state: The inner controller's state, and speeds.
 
         Returns:
             As `diffrax.AbstractStepSizeController.adapt_step_size`.
@@ -130,7 +141,6 @@ class FunctionSpace(dfx.AbstractStepSizeController[Any, Any]):
         Raises:
             ValueError: If the outputs were left open, or there is no error estimate.
         """
-        del y0
         if self.outputs is None or y_error is None:
             raise ValueError(
                 "FunctionSpace measures a solver's error on the outputs: give it "
@@ -144,17 +154,28 @@ class FunctionSpace(dfx.AbstractStepSizeController[Any, Any]):
         size = jtu.tree_map(
             lambda a: jnp.full_like(a, jnp.where(bad, 1.0, self._size(a))), f
         )
+        inner, before = controller_state
+        speeds = before
         if self.params is not None:
-            worst = self._relative(self.params(y1_candidate), self.params(y_error))
+            start, end, wrong = map(self.params, (y0, y1_candidate, y_error))
+            moved = jtu.tree_map(jnp.subtract, end, start)
+            moved = _sizes(_nonempty(moved), before.dtype)
+            speeds = moved / (t1 - t0).astype(before.dtype)
+            least = jnp.where(speeds > before, _MOVEMENTS * moved, jnp.inf)
+            worst = self._relative(end, wrong, least)
             worst = jnp.where(bad, jnp.inf, worst)
             # As many numbers as outputs, which a norm that averages all dilutes least.
             shape = max((a.shape for a in jtu.tree_leaves(f)), key=math.prod)
             unit = self._unit(worst.dtype)
             error = error, jnp.broadcast_to(worst, shape)
             size = size, jnp.broadcast_to(unit, shape)
-        return self.controller.adapt_step_size(
-            t0, t1, size, size, args, error, error_order, controller_state
+        keep, next_t0, next_t1, made_jump, inner, result = (
+            self.controller.adapt_step_size(
+                t0, t1, size, size, args, error, error_order, inner
+            )
         )
+        state = inner, jnp.where(keep, speeds, before)
+        return keep, next_t0, next_t1, made_jump, state, result
 
     def _size(self, f: Float[Array, "..."]) -> Scalar:
         floor = jnp.asarray(0.0 if self.scale is None else self.scale, f.dtype)
@@ -164,25 +185,29 @@ class FunctionSpace(dfx.AbstractStepSizeController[Any, Any]):
         # The absolute tolerance of the wrapped controller is in units of outputs.
         return jnp.asarray(1.0 if self.scale is None else self.scale, dtype)
 
-    def _relative(self, params: PyTree[Array], errors: PyTree[Array]) -> Scalar:
-        """The largest error of an array relative to the array's size, in `_unit`s."""
-        arrays = [a for a in jtu.tree_leaves(params) if a.size > 0]
-        wrong = [e for e in jtu.tree_leaves(errors) if e.size > 0]
+    def _relative(
+        self, params: PyTree[Array], errors: PyTree[Array], sizes: Float[Array, " A"]
+    ) -> Scalar:
+        """The largest error of an array over its size, or `sizes`, in `_unit`s."""
+        arrays = _nonempty(params)
         if not arrays:
             return 0 * self._unit(None)
-        dtype = jnp.result_type(*wrong)
         # One vector of all arrays' sizes: a program of few instructions.
-        counts = jnp.asarray([a.size for a in arrays], dtype)
-        squares = jnp.stack([jnp.sum(a**2) for a in arrays]).astype(dtype)
-        own, error = jnp.sqrt(squares / counts), jnp.stack([_rms(e) for e in wrong])
+        own = _sizes(arrays, sizes.dtype)
+        error = _sizes(_nonempty(errors), sizes.dtype)
         # An array that symmetry keeps at zero holds nothing but rounding of what the
         # others are made of, and no step is short enough to hold that.
-        whole = jnp.sqrt(jnp.sum(squares) / jnp.sum(counts))
-        least = _ROUNDINGS * jnp.finfo(dtype).eps * whole
-        relative = error / jnp.maximum(own, jnp.finfo(dtype).tiny)
+        counts = jnp.asarray([a.size for a in arrays], sizes.dtype)
+        whole = jnp.sqrt(jnp.sum(counts * own**2) / jnp.sum(counts))
+        least = _ROUNDINGS * jnp.finfo(sizes.dtype).eps * whole
+        own = jnp.minimum(own, sizes)
+        relative = error / jnp.maximum(own, jnp.finfo(sizes.dtype).tiny)
         relative = jnp.where(error > least, relative, jnp.zeros_like(relative))
-        return _SHARE * self._unit(dtype) * jnp.max(relative)
+        return _SHARE * self._unit(sizes.dtype) * jnp.max(relative)
 
+
+_MOVEMENTS = 10.0
+"""Movements of an accelerating array in a step that are its size, if that is less."""
 
 _ROUNDINGS = 100
 """Roundings, of the size of all parameters together, that count as no error."""
@@ -190,6 +215,14 @@ _ROUNDINGS = 100
 _SHARE = 3.0
 """How much tighter parameters are held than outputs: on a plateau the errors of all its
 steps add up before the outputs show any."""
+
+
+def _nonempty(tree: PyTree[Array]) -> list[Array]:
+    return [a for a in jtu.tree_leaves(tree) if a.size > 0]
+
+
+def _sizes(arrays: list[Array], dtype: Any) -> Float[Array, " A"]:
+    return jnp.asarray([_rms(a) for a in arrays], dtype)
 
 
 def _rms(a: Float[Array, "..."]) -> Scalar:

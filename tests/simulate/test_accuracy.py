@@ -10,8 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.flatten_util import ravel_pytree
-from scipy.integrate import solve_ivp
 
 from ntkflow.flows import Descent, Gradient, Momentum, Residual
 from ntkflow.models import DeepLinear
@@ -19,6 +17,7 @@ from ntkflow.problem import CrossEntropy, Problem
 from ntkflow.simulate import Reason, Trajectory, log_times, simulate
 from ntkflow.solvers import Chebyshev, KernelExponential, KernelImplicit
 from tests.simulate.problems import tiny
+from tests.simulate.truth import integrate, learned, rms, wrong_by
 
 pytestmark = pytest.mark.usefixtures("cheaply_compiled")
 quickly = pytest.mark.usefixtures("quickly_compiled")
@@ -41,10 +40,6 @@ def product(size: float, beside: float = 0.0) -> Problem:
     return Problem(Product(jnp.asarray([beside, size, size])), one, one)
 
 
-def logistic(size: float, t: np.ndarray) -> np.ndarray:
-    return 1 / (1 + (size**-2 - 1) * np.exp(-2 * t))
-
-
 def escape(size: float) -> np.ndarray:
     """Save times around the end of the plateau, which is at −log(size)."""
     return -np.log(size) + np.linspace(-3, 5, 17)
@@ -64,56 +59,12 @@ def layered(depth: int, size: float, strengths: tuple[float, ...]) -> Problem:
     return Problem(model, jnp.eye(k), jnp.asarray(y))
 
 
-def integrate(problem: Problem, ts: np.ndarray, damping: float | None = None):
-    """The outputs by scipy's DOP853, on raveled parameters."""
-    flat, unravel = ravel_pytree(problem.params)
-
-    @jax.jit
-    def slope(theta):
-        change = ravel_pytree(problem.gradient(unravel(theta)))[0]
-        return -problem.time_scale * change
-
-    @jax.jit
-    def outputs(theta):
-        return problem.outputs(unravel(theta), problem.x)
-
-    p = flat.size
-
-    def field(t, y):
-        if damping is None:
-            return np.asarray(slope(y))
-        return np.concatenate([y[p:], np.asarray(slope(y[:p])) - damping * y[p:]])
-
-    start = np.asarray(flat)
-    if damping is not None:
-        start = np.concatenate([start, np.zeros(p)])
-    solved = solve_ivp(
-        field, (0, ts[-1]), start, "DOP853", t_eval=ts, rtol=1e-12, atol=1e-16
-    )
-    assert solved.success
-    return np.stack([np.asarray(outputs(y[:p])) for y in solved.y.T])
-
-
-def rms(f):
-    return np.sqrt(np.mean(np.square(f), axis=(-2, -1)))
-
-
-def wrong_by(run: Trajectory, exact: np.ndarray, problem: Problem, rtol: float):
-    """Errors of the first flow in units of `rtol`, and the estimated ones."""
-    size = 1.0
-    if jnp.issubdtype(problem.y.dtype, jnp.inexact):
-        size = float(jnp.sqrt(jnp.mean(problem.y**2)))
-    unit = rtol * np.maximum(rms(exact), size)
-    wrong = rms(np.asarray(run.dataset.f_train[0]) - exact)
-    return wrong / unit, np.asarray(run.dataset.f_train_error[0]) / unit
-
-
 @quickly
 def test_plateaus_are_left_at_the_right_time():
     """Three tolerances at every save time, not aligned; growth is up to 2e11-fold."""
     for size in (1e-2, 1e-4, 1e-6):
         problem, times = product(size), escape(size)
-        exact = logistic(size, times)[:, None, None]
+        exact = learned(2, 1.0, size, times)[:, None, None]
         for rtol in (1e-2, 1e-4, 1e-6):
             run = simulate(problem, times, rtol=rtol, atol=0.01 * rtol, **SETTINGS)
             wrong, estimated = wrong_by(run, exact, problem, rtol)
@@ -150,7 +101,7 @@ def test_modes_learned_in_turn_are_within_three_tolerances():
 def test_what_the_controller_cannot_see_is_repeated_by_auto():
     """Weights of 1e-5 beside one of 1 in the same array, which hides them."""
     problem, times, rtol = product(1e-5, 1.0), escape(1e-5), 1e-4
-    exact = logistic(1e-5, times)[:, None, None]
+    exact = learned(2, 1.0, 1e-5, times)[:, None, None]
     settings = SETTINGS | {"rtol": rtol, "atol": 0.01 * rtol}
     run = simulate(problem, times, **settings)
     wrong, _ = wrong_by(run, exact, problem, rtol)
@@ -163,17 +114,15 @@ def test_what_the_controller_cannot_see_is_repeated_by_auto():
 
 @quickly
 def test_a_named_solver_that_misses_its_tolerance_says_so():
-    problem, times, rtol = product(1e-5, 1.0), escape(1e-5), 1e-4
-    exact = logistic(1e-5, times)[:, None, None]
-    settings = SETTINGS | {"rtol": rtol, "atol": 0.01 * rtol, "solver": dfx.Dopri5()}
+    problem, times, rtol = product(1e-7, 1.0), escape(1e-7), 1e-3
+    exact = learned(2, 1.0, 1e-7, times)[:, None, None]
+    settings = SETTINGS | {"rtol": rtol, "atol": 0.01 * rtol, "solver": dfx.Tsit5()}
     with pytest.warns(UserWarning, match=r"may be wrong by .* times the tolerance"):
         run = simulate(problem, times, **settings)
     wrong, estimated = wrong_by(run, exact, problem, rtol)
     assert run.reason is Reason.ACCURACY
     assert not run.reason.failed
     assert "f_train_error" in run.reason.message
-    # Both controllers are blind to these weights: the estimate is too small, but enough
-    # to tell.
     assert wrong.max() > 3
     assert estimated.max() > 3
     assert run.dataset.attrs["reason"] == "accuracy"
@@ -242,7 +191,7 @@ def test_every_member_of_an_ensemble_has_its_errors():
     run = simulate(product(1e-1), times, ensemble=stacked, rtol=1e-4, **SETTINGS)
     for i, size in enumerate((1e-1, 1e-3)):
         found = np.asarray(run.dataset.f_train)[i, 0, :, 0, 0]
-        wrong = np.abs(found - logistic(size, times))
+        wrong = np.abs(found - learned(2, 1.0, size, times))
         assert wrong.max() <= 3e-4
         assert wrong.max() <= 3 * float(run.dataset.f_train_error[i, 0].max())
 

@@ -37,6 +37,11 @@ def exact():
     return np.array([np.exp(-T1), 1 + np.sin(40 * T1)])
 
 
+def begun(one, *speeds):
+    """State of a PID controller in a FunctionSpace, after steps of some speeds."""
+    return (one, one, jnp.asarray(False)), jnp.asarray(speeds)
+
+
 def test_error_of_the_outputs_is_held():
     gain = jnp.asarray([1.0, 1e-8])
     inner = dfx.PIDController(rtol=1e-5, atol=1e-9)
@@ -54,7 +59,7 @@ def test_identity_outputs_measure_the_state_by_its_root_mean_square():
     inner = dfx.PIDController(rtol=1e-2, atol=0.0, norm=max_over_flows)
     controller = FunctionSpace(inner, lambda y: y, 0.0)
     one = jnp.asarray(1.0)
-    inner_state = (one, one, jnp.asarray(False))
+    inner_state = begun(one)
     # The error's size is 1e-2 of the state's: just the tolerance, by hand.
     for factor, kept in ((0.99, True), (1.01, False)):
         scaled = {"a": factor * error["a"]}
@@ -67,7 +72,7 @@ def test_identity_outputs_measure_the_state_by_its_root_mean_square():
 def test_outputs_that_start_at_zero_are_measured_by_the_targets():
     error, state = jnp.asarray([5e-3]), jnp.asarray([0.0])
     one = jnp.asarray(1.0)
-    inner_state = (one, one, jnp.asarray(False))
+    inner_state = begun(one)
     inner = dfx.PIDController(rtol=1e-2, atol=0.0)
     for scale, kept in ((1.0, True), (0.1, False)):
         controller = FunctionSpace(inner, lambda y: y, scale)
@@ -81,7 +86,8 @@ def test_small_parameters_are_held_by_their_size():
     """Errors far below the outputs, of an array as small: three times as tight."""
     one, rtol = jnp.asarray(1.0), 1e-2
     inner = dfx.PIDController(rtol=rtol, atol=0.0, norm=max_over_flows)
-    inner_state = (one, one, jnp.asarray(False))
+    # Speeds of the step before that no step here exceeds.
+    inner_state = begun(one, np.inf, np.inf)
     state = {"small": jnp.asarray([3e-8, 4e-8]), "rounding": jnp.zeros(2)}
     size = np.sqrt(12.5) * 1e-8
     controller = FunctionSpace(
@@ -99,6 +105,24 @@ def test_small_parameters_are_held_by_their_size():
         assert bool(decision[0]) is kept
 
 
+def test_what_accelerates_is_held_by_its_movement():
+    """A small movement of an array of size one: ten times it is the size."""
+    one, rtol, move = jnp.asarray(1.0), 1e-2, 1e-5
+    inner = dfx.PIDController(rtol=rtol, atol=0.0, norm=max_over_flows)
+    controller = FunctionSpace(inner, lambda y: 0 * y, 1.0, lambda y: [y])
+    start, end = jnp.ones(3), jnp.ones(3) + move
+    for before, size in ((0.99 * move, 10 * move), (1.01 * move, 1 + move)):
+        for factor, kept in ((0.99, True), (1.01, False)):
+            error = jnp.full(3, factor * rtol * size / 3)
+            decision = controller.adapt_step_size(
+                0.0 * one, one, start, end, None, error, 2, begun(one, before)
+            )
+            assert bool(decision[0]) is kept
+            # A step refused is none that the next one is compared with.
+            speed = decision[4][1]
+            np.testing.assert_allclose(speed, [move if kept else before], rtol=1e-9)
+
+
 @pytest.mark.parametrize("arrays", [[], [jnp.zeros((2, 0))]])
 def test_parameters_without_numbers_hold_no_step(arrays):
     one = jnp.asarray(1.0)
@@ -108,7 +132,7 @@ def test_parameters_without_numbers_hold_no_step(arrays):
         error = jnp.full(2, factor * 1e-2)
         decision = controller.adapt_step_size(
             0.0 * one, one, jnp.ones(2), jnp.ones(2), None, error, 2,
-            (one, one, jnp.asarray(False)),
+            begun(one),
         )  # fmt: skip
         assert bool(decision[0]) is kept
 
@@ -120,7 +144,7 @@ def test_a_state_that_is_not_finite_shrinks_the_step():
     )
     keep, t0, t1, *_ = controller.adapt_step_size(
         0.0 * one, one, one[None], one[None] * jnp.nan, None, one[None], 2,
-        (one, one, jnp.asarray(False)),
+        begun(one),
     )  # fmt: skip
     assert not keep
     assert not float(t0)
