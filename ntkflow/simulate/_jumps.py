@@ -4,6 +4,8 @@ Two runs that leave a plateau between the same save times agree at all of them, 
 late they are. Each step therefore also tells how fast the outputs move, and the time of
 every burst of speed is kept. Bursts that two runs do not share within the length of
 their steps are a shift of time, which outputs of save times in between would show.
+
+Verified by: tests/simulate/test_jumps.py
 """
 
 from typing import NamedTuple

