@@ -14,7 +14,7 @@ from ntkflow._types import Params
 from ntkflow.kernels._choose import check_method
 from ntkflow.kernels._compute import compute_kernels
 from ntkflow.kernels._error_estimate import warn_if_loose
-from ntkflow.kernels._example import Example
+from ntkflow.kernels._example import Example, refuse_manual_axes
 from ntkflow.kernels._finite import check_finite
 from ntkflow.kernels._inputs import check_bound, check_mesh, check_pair
 from ntkflow.kernels._layouts import find_layout
@@ -95,7 +95,7 @@ def ntk(
         "by_leaf": by_leaf,
     }
     example = Example(static, apply)
-    _refuse_manual_axes(params, first, second)
+    refuse_manual_axes(params, first, second)
     try:
         if mesh is None:
             example = example.repeating(params, first, second)
@@ -123,19 +123,6 @@ def ntk(
         return kernels[0]
     names = [name for name, _ in named_leaves(params)]
     return dict(zip(names, kernels, strict=True))
-
-
-def _refuse_manual_axes(*trees: PyTree) -> None:
-    """Refuse what differs between devices by its type, inside of a `jax.shard_map`."""
-    for leaf in jax.tree.leaves(trees):
-        kind = jax.typeof(leaf)
-        manual = getattr(kind, "manual_axis_type", None)  # vma in earlier JAX
-        if getattr(manual, "varying", None) or getattr(kind, "vma", None):
-            raise ValueError(
-                "A kernel cannot be computed inside of a jax.shard_map that checks "
-                "which arrays vary over the mesh. Give the shard_map check_vma=False, "
-                "or call ntk(..., mesh=mesh) outside of it."
-            )
 
 
 @eqx.filter_jit

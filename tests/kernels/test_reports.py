@@ -80,20 +80,30 @@ def test_sparse_weights_are_the_entries_they_hold(method):
     )
 
 
-def test_manual_axes_are_refused_by_name():
+@pytest.mark.parametrize(
+    "read",
+    [
+        nf.ntk,
+        lambda model, x: nf.NTKOperator(model, x).mv(jnp.ones((len(x), 2))),
+        nf.kernels.plan,
+    ],
+    ids=["kernel", "operator", "plan"],
+)
+def test_manual_axes_are_refused_by_name(read):
     mesh = jax.make_mesh((1,), ("d",), (jax.sharding.AxisType.Auto,))
     model = Network(W, V, False)
 
-    def kernel(x, *, checked):
-        rows, whole = PartitionSpec("d"), PartitionSpec()
+    def inside(x, *, checked):
+        rows = PartitionSpec("d")
         return jax.shard_map(
-            lambda own, every: nf.ntk(model, own, every),
+            lambda own: read(model, own),
             mesh=mesh,
-            in_specs=(rows, whole),
+            in_specs=(rows,),
             out_specs=rows,
             check_vma=checked,
-        )(x, x)
+        )(x)
 
-    np.testing.assert_allclose(kernel(X, checked=False), nf.ntk(model, X), rtol=1e-12)
+    if read is not nf.kernels.plan:
+        np.testing.assert_allclose(inside(X, checked=False), read(model, X), rtol=1e-12)
     with pytest.raises(ValueError, match="check_vma=False"):
-        kernel(X, checked=True)
+        inside(X, checked=True)

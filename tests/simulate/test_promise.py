@@ -49,7 +49,9 @@ def check(problem, times, exact, flow=None, rtols=RTOLS):
         wrong, estimated = wrong_by(run, exact, problem, rtol)
         assert run.reason is Reason.COMPLETED, rtol
         assert wrong.max() <= 3, (rtol, wrong.max())
-        assert wrong.max() <= 3 * estimated.max(), (rtol, wrong.max(), estimated.max())
+        # Of errors far below the tolerance the size does not matter.
+        told = max(estimated.max(), 0.03)
+        assert wrong.max() <= 3 * told, (rtol, wrong.max(), estimated.max())
 
 
 @pytest.mark.parametrize("strengths", [(1.0,), (3.0, 2.0, 1.0)], ids=["one", "three"])
