@@ -31,14 +31,14 @@ class Jumps(NamedTuple):
 
     Attributes:
         slowest: The lowest speed since the last burst, in units of output/time.
-        count: Bursts that are over.
+        number: Bursts that are over.
         times: Training time of the highest speed of each, and of the one under way.
         speeds: That speed; 0 where there is none.
         steps: Length of the step that had it.
     """
 
     slowest: Scalar
-    count: IntScalar
+    number: IntScalar
     times: Float[Array, " J"]
     speeds: Float[Array, " J"]
     steps: Float[Array, " J"]
@@ -78,7 +78,7 @@ class Jumps(NamedTuple):
         Returns:
             The bursts after the step.
         """
-        at = self.count
+        at = self.number
         highest = self.speeds[at]
         moved, speed = fast
         rises = moved & (speed > _BURST * self.slowest) & (speed > highest)
@@ -107,17 +107,21 @@ def shift(run: Jumps, companion: Jumps, t: float) -> tuple[float, float]:
         The largest such product, in units of output, and the time of the burst; 0 where
         all bursts are shared as far as steps tell.
     """
-    own, other = (Jumps(*map(np.asarray, jumps)) for jumps in (run, companion))
-    there = other.speeds > 0
+    count = int(run.number)
+    times, speeds, steps = (
+        np.asarray(a)[:count] for a in (run.times, run.speeds, run.steps)
+    )
+    there = np.asarray(companion.speeds) > 0
+    others = np.asarray(companion.times)[there]
+    reach = np.asarray(companion.steps)[there]
     largest, where = 0.0, 0.0
-    for i in range(int(own.count)):
-        apart = np.abs(other.times[there] - own.times[i])
-        known = _STEPS * (own.steps[i] + other.steps[there])
-        if (apart <= known).any():
+    for at, speed, step in zip(times, speeds, steps, strict=True):
+        apart = np.abs(others - at)
+        if (apart <= _STEPS * (step + reach)).any():
             continue
         # One that is still to come is late by the time that has passed.
-        late = float(min([t - own.times[i], *apart]))
-        product = late * float(own.speeds[i])
-        if late > _STEPS * own.steps[i] and product > largest:
-            largest, where = product, float(own.times[i])
+        late = min([t - float(at), *apart.tolist()])
+        product = late * float(speed)
+        if late > _STEPS * step and product > largest:
+            largest, where = product, float(at)
     return largest, where

@@ -160,7 +160,7 @@ class FunctionSpace(dfx.AbstractStepSizeController[Any, Any]):
             start, end, wrong = map(self.params, (y0, y1_candidate, y_error))
             moved = jtu.tree_map(jnp.subtract, end, start)
             moved = _sizes(_nonempty(moved), before.dtype)
-            speeds = moved / (t1 - t0).astype(before.dtype)
+            speeds = moved / jnp.asarray(t1 - t0, before.dtype)
             least = jnp.where(speeds > before, _MOVEMENTS * moved, jnp.inf)
             worst = self._relative(end, wrong, least)
             worst = jnp.where(bad, jnp.inf, worst)

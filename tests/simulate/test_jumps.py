@@ -34,20 +34,20 @@ def watched(outputs, times):
 
 def test_every_burst_is_told_with_its_time_and_speed():
     found = bursts([20.0, 60.0], 90)
-    assert int(found.count) == 2
+    assert int(found.number) == 2
     np.testing.assert_allclose(found.times[:2], [20, 60], atol=STEP)
     # Each output rises at a rate of 1/4 at most; the root mean square is over two.
     np.testing.assert_allclose(found.speeds[:2], 0.25 / np.sqrt(2), rtol=0.01)
     np.testing.assert_allclose(found.steps[:2], STEP)
     # One that is under way is kept, and not counted before it is over.
     early = bursts([20.0, 60.0], 61)
-    assert int(early.count) == 1
+    assert int(early.number) == 1
     np.testing.assert_allclose(early.times[1], 60, atol=STEP)
 
 
 def test_what_relaxes_has_none():
     found = watched(lambda t: jnp.exp(-t)[None], np.arange(200) * 0.1)
-    assert int(found.count) == 0
+    assert int(found.number) == 0
     assert not np.any(found.speeds)
 
 

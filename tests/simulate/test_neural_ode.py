@@ -59,6 +59,7 @@ def test_training_is_that_of_the_closed_form():
         measures=[nf.measures.KernelDrift()],
         rtol=rtol,
         progress=False,
+        global_error=False,
     )
     f = run.dataset["f_train"].sel(flow="gradient").to_numpy()
     np.testing.assert_allclose(f, exact(-0.4, ts), rtol=0, atol=10 * rtol)
@@ -83,6 +84,7 @@ def test_defect_sees_the_solve_in_depth():
         measures=[],
         rtol=1e-5,
         progress=False,
+        global_error=False,
     )
     defect = nf.residual_defect(posed, run, factor=1e3)
     f, r = run.dataset["f_train"].to_numpy()[:, -1]

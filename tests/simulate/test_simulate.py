@@ -302,6 +302,7 @@ def _digits_gap(width, factor):
         atol=ATOL,
         events=[LossBelow(1e-3)],
         progress=False,
+        global_error=False,
     )
     assert run.reason is Reason.EVENT
     r = residuals(run.dataset)
