@@ -177,9 +177,9 @@ def digits_problem(width):
 @pytest.mark.parametrize("name", ["Tsit5", "Dopri5"])
 def test_loose_tolerances_hold_at_the_limit_of_stability(name):
     problem, times = digits_problem(64), log_times(0.632, 632.0, 10)
-    settings = SETTINGS | {"rtol": 1e-2, "atol": 1e-4}
+    settings = SETTINGS | {"rtol": 1e-2, "atol": 1e-4, "global_error": False}
     run = simulate(problem, times, solver=getattr(dfx, name)(), **settings)
-    settings = SETTINGS | {"rtol": 1e-4, "atol": 1e-6}
+    settings |= {"rtol": 1e-4, "atol": 1e-6}
     exact = simulate(problem, times, solver=Chebyshev(), **settings)
     targets = np.sqrt(np.mean(np.asarray(problem.y) ** 2))
     # Test outputs still move when those of training have settled.

@@ -30,7 +30,7 @@ def integrate(problem: Problem, ts: np.ndarray, damping: float | None = None):
     return np.stack([np.asarray(outputs(y[:p])) for y in solved.y.T])
 
 
-def integrate_stiff(problem: Problem, ts: np.ndarray, rtol: float = 1e-10):
+def integrate_stiff(problem: Problem, ts: np.ndarray, rtol: float = 1e-9):
     """By scipy's Radau, which is implicit."""
     start, slope, outputs = raveled(problem)
     jacobian = jax.jit(jax.jacfwd(slope))
@@ -41,7 +41,7 @@ def integrate_stiff(problem: Problem, ts: np.ndarray, rtol: float = 1e-10):
         "Radau",
         t_eval=ts,
         rtol=rtol,
-        atol=1e-13,
+        atol=1e-12,
         jac=lambda t, y: np.asarray(jacobian(y)),
     )
     assert solved.success
