@@ -5,7 +5,8 @@ late they are. Each step therefore also tells how fast the outputs move, and the
 every burst of speed is kept. Bursts that two runs do not share within the length of
 their steps are a shift of time, which outputs of save times in between would show.
 
-Verified by: tests/simulate/test_jumps.py
+Verified by:
+    tests/simulate/test_jumps.py::test_shifts_are_seen_beyond_the_length_of_steps
 """
 
 from typing import NamedTuple
