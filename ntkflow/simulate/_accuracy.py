@@ -20,8 +20,7 @@ Verified by:
     tests/simulate/test_accuracy.py::test_plateaus_are_left_at_the_right_time
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import diffrax as dfx
 import equinox as eqx
@@ -31,15 +30,11 @@ import numpy as np
 from ..solvers import EqualSteps
 from ._checkpoint import FIRST_LEVEL
 from ._plan import PlannedSolve
-from ._reading import Record
 from ._solve import Solve
 from ._tolerance import loosest
 
 LAST_LEVEL = 8
 """The tightest level tried."""
-
-ALLOWED = 3.0
-"""Tolerances by which outputs may be wrong: what `rtol` promises of a whole run."""
 
 _RATIO = 10.0
 """Tolerance of a level over that of the next."""
@@ -91,31 +86,6 @@ def factor_at(planned: PlannedSolve, level: int) -> float:
         if isinstance(inner, dfx.PIDController):
             ratio = min(ratio, loosest(solve.solver) / float(inner.rtol))
     return max(ratio, _LEAST_RATIO)
-
-
-class Tolerances(NamedTuple):
-    """What the outputs of a run are held to.
-
-    Attributes:
-        rtol: Relative tolerance.
-        atol: Absolute tolerance.
-        scale: Size below which outputs count as small.
-    """
-
-    rtol: float
-    atol: float
-    scale: float
-
-    def allowed(self, f: np.ndarray) -> float:
-        """The root mean square error of some outputs that counts as one tolerance.
-
-        Args:
-            f: The outputs.
-
-        Returns:
-            An error, in units of the outputs.
-        """
-        return self.atol + self.rtol * max(_rms(f), self.scale)
 
 
 def at_level(planned: PlannedSolve, level: int, dtype: Any) -> PlannedSolve:
@@ -232,86 +202,6 @@ def share_of(planned: PlannedSolve, level: int) -> float:
     return ratio ** (_LOOSE_EXPONENT if loose else _EXPONENT)
 
 
-def error_record(
-    names: Sequence[str], record: Mapping[str, np.ndarray], coarse: Any, share: float
-) -> Record:
-    """The global error of every flow at one save time.
-
-    Args:
-        names: Flows that have outputs.
-        record: Outputs and losses of the run.
-        coarse: Those of its companion; None where it has none, NaN then.
-        share: From `share_of`; infinite for a solve that makes no error.
-
-    Returns:
-        Root mean square errors of the training outputs and errors of the loss, as
-        `f_train_error/flow` and `loss_train_error/flow`.
-    """
-    found: Record = {}
-    for name in names:
-        if f"f_train/{name}" not in record:
-            continue
-        f, loss = record[f"f_train/{name}"], record[f"loss_train/{name}"]
-        if np.isinf(share):
-            errors = 0.0, 0.0
-        elif coarse is None:
-            errors = np.nan, np.nan
-        else:
-            errors = (
-                _apart(f, coarse[f"f_train/{name}"]) / share,
-                _apart(loss, coarse[f"loss_train/{name}"]) / share,
-            )
-        for kind, error in zip(("f_train", "loss_train"), errors, strict=True):
-            found[f"{kind}_error/{name}"] = np.asarray(error, f.dtype)
-    return found
-
-
-def excess(
-    names: Sequence[str],
-    record: Mapping[str, np.ndarray],
-    errors: Mapping[str, np.ndarray],
-    tolerances: Tolerances,
-) -> float:
-    """The largest error of a save time, in tolerances.
-
-    Args:
-        names: Flows that have outputs.
-        record: Their outputs.
-        errors: From `error_record`.
-        tolerances: What outputs are held to.
-
-    Returns:
-        A number of tolerances; NaN where nothing is known.
-    """
-    found = [
-        float(errors[f"f_train_error/{name}"])
-        / tolerances.allowed(record[f"f_train/{name}"])
-        for name in names
-        if f"f_train/{name}" in record
-    ]
-    return max((e for e in found if not np.isnan(e)), default=float("nan"))
-
-
-def accuracy_warning(excess: float, at: float, grown: str) -> str:
-    """What a person should know of a run that misses its tolerance.
-
-    Args:
-        excess: The largest estimated error in tolerances.
-        at: Training time of that.
-        grown: What is known of the growth of errors, or an empty text.
-
-    Returns:
-        Sentences.
-    """
-    said = (
-        f"The outputs may be wrong by {excess:.2g} times the tolerance at t ≈ {at:.3g} "
-        "by comparison with a run at a looser tolerance. Tighten rtol, or take "
-        'solver="auto", which repeats a run that misses its tolerance as far as the '
-        "dtype allows."
-    )
-    return f"{said} {grown}".rstrip()
-
-
 def _scaled(
     solve: Solve, factor: float, stretch: float, slower: float, dtype: Any
 ) -> Solve:
@@ -332,15 +222,3 @@ def _innermost(controller: Any) -> Any:
     while hasattr(controller, "controller"):
         controller = controller.controller
     return controller
-
-
-def _apart(fine: np.ndarray, coarse: np.ndarray) -> float:
-    # Both may be infinite where a flow diverges: then nothing is known.
-    with np.errstate(over="ignore", invalid="ignore"):
-        return _rms(np.asarray(fine - coarse))
-
-
-def _rms(f: np.ndarray) -> float:
-    # Outputs of a flow that diverges may be beyond what their square can hold.
-    with np.errstate(over="ignore", invalid="ignore"):
-        return float(np.sqrt(np.mean(np.square(f)))) if f.size else 0.0

@@ -1,6 +1,6 @@
 """One simulation under way: solves in turn, records, checkpoints, stop conditions."""
-# Longer than 400 lines: integrating, reading, estimating errors and keeping a run on
-# disk all change what is known of one member at one save time.
+# Longer than 500 lines: integrating, reading and keeping a run on disk all change what is
+# known of one member at one save time.
 
 import time as clock
 from dataclasses import dataclass, field
@@ -16,26 +16,14 @@ from .._progress import Progress
 from ..flows import Linearized, OutputState, Packed, Quadrature, kind_of
 from ..problem import Problem
 from ..storage import printed
-from ._accuracy import (
-    ALLOWED,
-    Tolerances,
-    at_level,
-    can_tighten,
-    companion_at,
-    error_record,
-    excess,
-    factor_at,
-    is_estimated,
-    is_exact,
-    share_of,
-)
+from ._accuracy import at_level, companion_at, factor_at, is_estimated
 from ._checkpoint import FIRST_LEVEL, Checkpoint, stack_params, worst
 from ._compiling import CompileClock
 from ._dataset import assemble, describe
 from ._dense import DenseOutput
 from ._events import AbstractEvent
 from ._integrate import Integration, Segment
-from ._jumps import shift
+from ._judge import Excess, Judge
 from ._lanes import take
 from ._locate import locate
 from ._pace import Pace
@@ -51,7 +39,7 @@ from ._reading import (
 )
 from ._reason import Reason, worst_reason
 from ._request import Request
-from ._solve import Solve, size_of_targets
+from ._solve import Solve
 from ._tally import Tally
 from ._tracked import Tracked
 from ._trajectory import Trajectory, final_attrs
@@ -82,9 +70,7 @@ class _Lane:
         stored: Records that the checkpoint holds, of save times yet to pass too: a run
             that ended while it read a segment need not read those again.
         pending: The last of `records`, which the checkpoint does not hold yet.
-        excess: The largest estimated error of the outputs so far, in tolerances; NaN
-            while none is known.
-        excess_at: The save time of that.
+        excess: The largest estimated error of the outputs so far.
     """
 
     problem: Problem
@@ -92,13 +78,12 @@ class _Lane:
     records: list[Record] = field(default_factory=list)
     stored: list[Record] = field(default_factory=list)
     pending: list[Record] = field(default_factory=list)
-    excess: float = float("nan")
-    excess_at: float = 0.0
+    excess: Excess = field(default_factory=Excess)
 
     def begin_again(self) -> None:
         """Forgets what was read at a tolerance that was too loose."""
         self.records, self.stored, self.pending = [], [], []
-        self.excess, self.excess_at = float("nan"), 0.0
+        self.excess = Excess()
 
 
 class Run:
@@ -138,8 +123,7 @@ class Run:
         self._seconds_before = self._compiling_before = 0.0
         self._line.update(_COMPILING)
         self._dense = DenseOutput(request.problem) if request.dense else None
-        scale = float(size_of_targets(request.problem))
-        self._tolerances = Tolerances(request.rtol, request.atol, scale)
+        self._judge = Judge(request)
         self._solves = [self._open(planned) for planned in request.planned]
         once = self._once()
         shown = [f for f in request.flows if not isinstance(f, Quadrature)]
@@ -305,6 +289,7 @@ class Run:
         if companion is not None:
             told = planned, companion.integration.tally
             self._companions[index, companion.level] = told
+            self._note_shifts(lanes, self._judge.shifts(planned, run, companion))
         self._keep(tally)
         self._written = clock.perf_counter()
         readings, done = len(lanes) * len(request.times), int(tally.saved.sum())
@@ -316,77 +301,23 @@ class Run:
             compiled = segment.next_solver is not None
             if companion is not None:
                 companion.reach(int(tally.saved.max()))
-                level = self._level_needed(index, run, companion, segment)
+                shifts = self._judge.shifts(planned, run, companion)
+                level = self._judge.level_needed(
+                    planned, run, companion, segment, shifts
+                )
                 if level is not None:
                     return level
+                self._note_shifts(lanes, shifts)
             previous = self._read(index, run, companion, segment, previous, pace)
-            if companion is not None:
-                self._note_shift(index, run, companion)
             if self._dense is not None:
                 self._dense.add_segment(t, segment.interpolation)
             self._report(planned, integration, pace)
             if segment.next_solver is not None:
                 self._line.update(f"{segment.next_solver} takes over, {_COMPILING}")
-            self._judge(planned, lanes, tally)
+            self._judge.settle(planned, [lane.excess for lane in lanes], tally)
             if self._late() or not tally.running.any():
                 self._write(index, run, companion, previous)
         return None
-
-    def _level_needed(
-        self, index: int, run: Tracked, companion: Tracked, segment: Segment
-    ) -> int | None:
-        """The level at which to begin again; None where the segment is accurate."""
-        planned = self._request.planned[index]
-        if not planned.repeats:
-            return None
-        run.take(segment)
-        largest, names = 0.0, _with_outputs(planned)
-        for i, saved in enumerate(segment.saved):
-            for j in range(len(saved)):
-                at = int(segment.first[i]) + j
-                record = run.at(i, at)
-                assert record is not None
-                errors = error_record(
-                    names,
-                    record,
-                    companion.at(i, at),
-                    share_of(planned, run.level),
-                )
-                found = excess(names, record, errors, self._tolerances)
-                largest = max(largest, 0.0 if np.isnan(found) else found)
-        for i in range(len(segment.saved)):
-            largest = max(largest, self._shifted(index, run, companion, i)[0])
-        dtype = self._request.problem.dtype
-        # One level at a time, whatever the error: how much of it is seen at once
-        # depends on where segments end, and results must not.
-        if largest > ALLOWED and can_tighten(planned, run.level, dtype):
-            return run.level + 1
-        return None
-
-    def _shifted(
-        self, index: int, run: Tracked, companion: Tracked, i: int
-    ) -> tuple[float, float]:
-        """Error of leaving a plateau at another time, in tolerances, and when."""
-        states = run.integration.state, companion.integration.state
-        if self._request.lanes.number is not None:
-            states = tuple(take(state, i) for state in states)
-        own, other = (state.controller.growth.jumps for state in states)
-        apart, at = shift(own, other, float(states[1].t))
-        allowed = self._tolerances.allowed(np.zeros(1))
-        return apart / share_of(self._request.planned[index], run.level) / allowed, at
-
-    def _note_shift(self, index: int, run: Tracked, companion: Tracked) -> None:
-        for i, lane in enumerate(self._solves[index][1]):
-            found, at = self._shifted(index, run, companion, i)
-            if found > lane.excess:
-                lane.excess, lane.excess_at = found, at
-
-    def _judge(self, planned: PlannedSolve, lanes: list[_Lane], tally: Tally) -> None:
-        """Tells a run that has ended and missed its tolerance from one that met it."""
-        if planned.held:
-            wrong = np.asarray([member.excess > ALLOWED for member in lanes])
-            missed = wrong & (tally.code == Reason.COMPLETED)
-            tally.code = np.where(missed, Reason.ACCURACY, tally.code)
 
     def _rtol_at(self, level: int) -> float:
         return self._request.rtol * factor_at(self._request.planned[0], level)
@@ -419,25 +350,15 @@ class Run:
         return self._request.times[len(lanes[0].records) - 1], restored.previous
 
     def _note_excess(self, index: int, lane: _Lane, record: Record, at: int) -> None:
-        """Keeps the largest error of a member's outputs, in tolerances."""
-        if not self._request.global_error:
-            return
-        names = _with_outputs(self._request.planned[index])
-        found = excess(names, record, record, self._tolerances)
-        if found > lane.excess or np.isnan(lane.excess):
-            lane.excess, lane.excess_at = found, float(self._request.times[at])
+        found = self._judge.excess(self._request.planned[index], record)
+        lane.excess.note(found, float(self._request.times[at]))
 
-    def _errors(
-        self, index: int, record: Record, companion: Tracked | None, i: int, at: int
-    ) -> Record:
-        """The estimated errors of one member at one save time."""
-        if not self._request.global_error:
-            return {}
-        planned = self._request.planned[index]
-        level = self._levels[index]
-        share = np.inf if is_exact(planned.solve) else share_of(planned, level)
-        coarse = None if companion is None else companion.at(i, at)
-        return error_record(_with_outputs(planned), record, coarse, share)
+    def _note_shifts(
+        self, lanes: list[_Lane], shifts: list[tuple[float, float]]
+    ) -> None:
+        for lane, (found, at) in zip(lanes, shifts, strict=True):
+            if found > 0:
+                lane.excess.note(found, at)
 
     def _read(
         self,
@@ -463,7 +384,9 @@ class Run:
                     self._linearized(i, at), _memory(lane, times, at),
                 )  # fmt: skip
                 if not stored:
-                    record |= self._errors(index, record, companion, i, at)
+                    record |= self._judge.errors(
+                        self._request.planned[index], run, companion, record, i, at
+                    )
                 self._note_excess(index, lane, record, at)
                 self._reads += reader.kernels
                 if has_diverged(record, lane.reference):
@@ -561,14 +484,14 @@ class Run:
 
     def _stats(self) -> dict[str, Any]:
         stats = work(list(self._tallies.values()), self._reads)
-        members = [m for _, lanes in self._solves for m in lanes]
-        worst = max(members, key=lambda m: -1.0 if np.isnan(m.excess) else m.excess)
-        unknown = np.isnan(worst.excess)
+        found = [lane.excess for _, lanes in self._solves for lane in lanes]
+        worst = max(found, key=lambda e: -1.0 if np.isnan(e.largest) else e.largest)
+        unknown = np.isnan(worst.largest)
         return {
             **stats,
             **work_of_errors(list(self._companions.values())),
-            "error_over_tolerance": None if unknown else worst.excess,
-            "error_over_tolerance_at": None if unknown else worst.excess_at,
+            "error_over_tolerance": None if unknown else worst.largest,
+            "error_over_tolerance_at": None if unknown else worst.at,
             "rtol_used": self._rtol_at(max(self._levels.values(), default=FIRST_LEVEL)),
             "seconds_compiling": self._compiling_before + self._compiling.seconds,
             "seconds_total": self._seconds_before + clock.perf_counter() - self._began,
@@ -591,11 +514,6 @@ class Run:
             loss = f" · loss {float(100 * now / first):.3g} % of its start"
         line = pace.line(integration.tally, loss, len(self._request.times))
         self._line.update(line)
-
-
-def _with_outputs(planned: PlannedSolve) -> list[str]:
-    flows = planned.solve.coupled.flows
-    return [flow.name for flow in flows if not isinstance(flow, Quadrature)]
 
 
 def _memory(lane: _Lane, times: np.ndarray, at: int) -> Record:

@@ -20,11 +20,11 @@ from ..measures import (
     default_measures,
 )
 from ..problem import Problem
-from ._accuracy import ALLOWED, accuracy_warning
 from ._compiling import CompileClock
 from ._derivatives import check_derivatives, find_obstacles, takes_forward
 from ._events import AbstractEvent
 from ._growth import growth_warning
+from ._judge import ALLOWED, accuracy_warning
 from ._kinks import find_kinks
 from ._lanes import Lanes
 from ._plan import (

@@ -192,7 +192,6 @@ class FunctionSpace(dfx.AbstractStepSizeController[Any, Any]):
         arrays = _nonempty(params)
         if not arrays:
             return 0 * self._unit(None)
-        # One vector of all arrays' sizes: a program of few instructions.
         own = _sizes(arrays, sizes.dtype)
         error = _sizes(_nonempty(errors), sizes.dtype)
         # An array that symmetry keeps at zero holds nothing but rounding of what the
@@ -222,7 +221,8 @@ def _nonempty(tree: PyTree[Array]) -> list[Array]:
 
 
 def _sizes(arrays: list[Array], dtype: Any) -> Float[Array, " A"]:
-    return jnp.asarray([_rms(a) for a in arrays], dtype)
+    """Root mean squares. One vector of them is a program of few instructions."""
+    return jnp.sqrt(jnp.asarray([jnp.mean(a**2) for a in arrays], dtype))
 
 
 def _rms(a: Float[Array, "..."]) -> Scalar:
