@@ -22,10 +22,12 @@ def without_explicit_axes(tree: Tree) -> Tree:
         The tree.
 
     Raises:
-        ValueError: An array is spread over an explicit axis and not known yet.
+        ValueError: An array is spread over an explicit axis and not known yet, or
+            differs between devices by its type, inside of a `jax.shard_map`.
 
     Verified by:
         tests/kernels/test_sharded.py::test_eight_devices_give_the_kernel_of_one
+        tests/kernels/test_reports.py::test_manual_axes_are_refused_by_name
     """  # ruff: ignore[docstring-extraneous-exception]
     return jtu.tree_map(_placed, tree)
 
@@ -33,8 +35,16 @@ def without_explicit_axes(tree: Tree) -> Tree:
 def _placed(leaf: Any) -> Any:
     if not isinstance(leaf, jax.Array):
         return leaf
+    kind = jax.typeof(leaf)
+    manual = getattr(kind, "manual_axis_type", None)  # vma in earlier JAX
+    if getattr(manual, "varying", None) or getattr(kind, "vma", None):
+        raise ValueError(
+            "A kernel cannot be computed inside of a jax.shard_map that checks which "
+            "arrays vary over the mesh. Give the shard_map check_vma=False, or call "
+            "ntk(..., mesh=mesh) outside of it."
+        )
     known = _is_known(leaf)
-    sharding = leaf.sharding if known else jax.typeof(leaf).sharding
+    sharding = leaf.sharding if known else kind.sharding
     if not isinstance(sharding, NamedSharding):
         return leaf
     mesh, spec = sharding.mesh, sharding.spec

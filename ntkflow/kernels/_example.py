@@ -168,26 +168,6 @@ def prepare(
     return example, traced
 
 
-def refuse_manual_axes(*trees: PyTree) -> None:
-    """Refuse what differs between devices by its type, inside of a `jax.shard_map`.
-
-    Args:
-        trees: Arrays.
-
-    Raises:
-        ValueError: One does.
-    """
-    for leaf in jax.tree.leaves(trees):
-        kind = jax.typeof(leaf)
-        manual = getattr(kind, "manual_axis_type", None)  # vma in earlier JAX
-        if getattr(manual, "varying", None) or getattr(kind, "vma", None):
-            raise ValueError(
-                "A kernel cannot be computed inside of a jax.shard_map that checks "
-                "which arrays vary over the mesh. Give the shard_map check_vma=False, "
-                "or call ntk(..., mesh=mesh) outside of it."
-            )
-
-
 def trace(example: Example, params: Params, x: Shaped[Array, "N ..."]) -> Traced:
     """Write the function out for one example, and check that it is one we can treat.
 
@@ -203,7 +183,6 @@ def trace(example: Example, params: Params, x: Shaped[Array, "N ..."]) -> Traced
         ValueError: The function fails on one example, or its output is not a real
             array [K], or it has no derivative.
     """
-    refuse_manual_axes(params, x)
     one = jax.ShapeDtypeStruct(x.shape[1:], x.dtype)
     shapes = jax.eval_shape(lambda tree: tree, params)
     if example.apply is None and not callable(eqx.combine(params, example.static)):

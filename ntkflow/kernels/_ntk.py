@@ -14,7 +14,7 @@ from ntkflow._types import Params
 from ntkflow.kernels._choose import check_method
 from ntkflow.kernels._compute import compute_kernels
 from ntkflow.kernels._error_estimate import warn_if_loose
-from ntkflow.kernels._example import Example, refuse_manual_axes
+from ntkflow.kernels._example import Example
 from ntkflow.kernels._finite import check_finite
 from ntkflow.kernels._inputs import check_bound, check_mesh, check_pair
 from ntkflow.kernels._layouts import find_layout
@@ -95,7 +95,6 @@ def ntk(
         "by_leaf": by_leaf,
     }
     example = Example(static, apply)
-    refuse_manual_axes(params, first, second)
     try:
         if mesh is None:
             example = example.repeating(params, first, second)

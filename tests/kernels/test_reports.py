@@ -84,10 +84,12 @@ def test_sparse_weights_are_the_entries_they_hold(method):
     "read",
     [
         nf.ntk,
+        lambda model, x: nf.ntk(model, X, x).T,
+        lambda model, x: nf.ntk(jax.tree.map(lambda w: w + 0 * x[0, 0], model), X),
         lambda model, x: nf.NTKOperator(model, x).mv(jnp.ones((len(x), 2))),
         nf.kernels.plan,
     ],
-    ids=["kernel", "operator", "plan"],
+    ids=["kernel", "columns", "weights", "operator", "plan"],
 )
 def test_manual_axes_are_refused_by_name(read):
     mesh = jax.make_mesh((1,), ("d",), (jax.sharding.AxisType.Auto,))
