@@ -160,6 +160,8 @@ def simulate(
     check_tolerances(rtol, atol, problem.dtype)
     times = check_times(ts, problem.dtype)
     _check_counts(segment_steps=segment_steps, max_steps=max_steps)
+    check_switches(dense=dense, resume=resume, progress=progress)
+    check_switches(throw=throw, global_error=global_error)
     if resume and checkpoint is None:
         raise ValueError("resume=True needs checkpoint=, the directory to resume from.")
     lanes = _lanes(problem, ensemble, events, dense=dense)
@@ -203,12 +205,10 @@ def simulate(
         global_error=global_error,
     )
     with Progress(enabled=progress) as line, CompileClock() as compiling:
-        line.say(announcement)
-        _announce(costly, line, kinks=find_kinks(problem).loss)
+        _announce(announcement, costly, line, kinks=find_kinks(problem).loss)
         run = Run(request, checkpoint, line, compiling, resume=resume)
         trajectory = run.finish()
-    held = any(one.held for one in planned)
-    said = _warning(trajectory, rtol, held=held)
+    said = _warning(trajectory, rtol, held=any(one.held for one in planned))
     if said and not trajectory.reason.failed:
         line.warn(said)
     if throw and trajectory.reason.failed:
@@ -233,7 +233,25 @@ def _check_counts(**counts: int) -> None:
             raise ValueError(f"{name} must be at least 1, got {value}.")
 
 
-def _announce(costly: Sequence[AbstractEvent], line: Progress, *, kinks: bool) -> None:
+def check_switches(**switches: Any) -> None:
+    """Refuses what is neither True nor False.
+
+    Args:
+        switches: Values by their names.
+
+    Raises:
+        ValueError: If one is of another kind.
+    """
+    for name, value in switches.items():
+        # A text such as "no" would count as yes.
+        if not isinstance(value, bool | np.bool_):
+            raise ValueError(f"{name} must be True or False, got {value!r}.")
+
+
+def _announce(
+    cost: str, costly: Sequence[AbstractEvent], line: Progress, *, kinks: bool
+) -> None:
+    line.say(cost)
     if kinks:
         line.say(
             "The loss has kinks or choices in the outputs: a flow that slides along a "

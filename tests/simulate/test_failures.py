@@ -17,6 +17,7 @@ from ntkflow.simulate import (
 )
 from ntkflow.simulate._plan import check_kinds
 from ntkflow.simulate._reading import LOSS_FACTOR, Reference, has_diverged
+from ntkflow.simulate._simulate import check_switches
 from tests.simulate.problems import dense_kernel, tiny
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -151,6 +152,13 @@ def test_bad_input_is_refused_before_any_work(change, message):
 def test_other_kinds_of_things_are_refused(given, message):
     with pytest.raises(ValueError, match=message):
         check_kinds(*given)
+
+
+def test_switches_are_true_or_false():
+    check_switches(dense=True, progress=np.bool_(False))
+    for value in ("no", None, 1):
+        with pytest.raises(ValueError, match=f"throw must be .* got {value!r}"):
+            check_switches(dense=True, throw=value)
 
 
 def test_float32_tolerances_have_their_own_reach():
