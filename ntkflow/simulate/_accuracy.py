@@ -91,8 +91,8 @@ def factor_at(planned: PlannedSolve, level: int) -> float:
 def at_level(planned: PlannedSolve, level: int, dtype: Any) -> PlannedSolve:
     """The same solve at the tolerance of another level.
 
-    Tolerances become arrays, so that all levels, and runs of all tolerances, share one
-    compiled program.
+    Tolerances and lengths of steps become arrays, so that all levels, and runs of all
+    tolerances, share one compiled program.
 
     Args:
         planned: The solve.
@@ -205,6 +205,8 @@ def share_of(planned: PlannedSolve, level: int) -> float:
 def _scaled(
     solve: Solve, factor: float, stretch: float, slower: float, dtype: Any
 ) -> Solve:
+    if isinstance(solve.controller, dfx.ConstantStepSize):
+        return eqx.tree_at(lambda s: s.dt0, solve, jnp.asarray(solve.dt0, dtype))
     if not isinstance(_innermost(solve.controller), dfx.PIDController):
         return solve
 

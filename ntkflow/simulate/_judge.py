@@ -136,6 +136,8 @@ class Judge:
     ) -> list[tuple[float, float]]:
         """Of every member the error of leaving a plateau at another time, and when.
 
+        It is taken to be at most the size of outputs.
+
         Args:
             planned: The solve, at level 1.
             run: The run.
@@ -149,12 +151,13 @@ class Judge:
         if self._request.lanes.number is not None:
             members = range(self._request.lanes.number)
             states = [(take(own, i), take(other, i)) for i in members]
-        unit = share_of(planned, run.level) * self._tolerances.allowed(np.zeros(1))
+        share, size = share_of(planned, run.level), self._tolerances.scale
+        unit = self._tolerances.allowed(np.zeros(1))
         found = []
         for own, other in states:
             jumps = own.controller.growth.jumps, other.controller.growth.jumps
             apart, at = shift(*jumps, float(other.t))
-            found.append((apart / unit, at))
+            found.append((min(apart / share, size) / unit, at))
         return found
 
     def level_needed(

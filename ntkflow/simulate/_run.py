@@ -1,6 +1,6 @@
 """One simulation under way: solves in turn, records, checkpoints, stop conditions."""
-# Longer than 500 lines: integrating, reading and keeping a run on disk all change what is
-# known of one member at one save time.
+# Longer than 400 lines: integrating, reading and keeping a run on disk all change what
+# is known of one member at one save time.
 
 import time as clock
 from dataclasses import dataclass, field

@@ -52,7 +52,7 @@ class Solve(eqx.Module):
     coupled: Coupled
     solver: dfx.AbstractSolver
     controller: dfx.AbstractStepSizeController
-    dt0: float | None
+    dt0: float | Array | None
     events: tuple[AbstractEvent, ...]
     dense_steps: int = eqx.field(static=True)
     rtol: float | Array
