@@ -23,7 +23,7 @@ from ._exponential import (
 from ._finite import all_finite as all_finite
 from ._function_space import FunctionSpace as FunctionSpace
 from ._implicit import KernelImplicit as KernelImplicit
-from ._inside import estimate_inside as estimate_inside
+from ._inside import add_unsigned as add_unsigned, estimate_inside as estimate_inside
 from ._rock4 import Rock4 as Rock4
 from ._stabilized import AbstractStabilized as AbstractStabilized
 from ._term import FlowTerm as FlowTerm

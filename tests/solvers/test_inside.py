@@ -97,8 +97,8 @@ def test_estimate_is_of_the_size_of_the_error_inside(method):
         t1 = t0 + h
         state = method.init(term, t0, t1, y0, None)
         _, _, info, _, _ = method.step(term, t0, t1, y0, None, state, made_jump=False)
-        given = (term, t0, t1, None), jnp.zeros_like(y0), info
-        found = [estimate_inside(method, *given, jnp.asarray(b)) for b in (True, False)]
+        given = (term, t0, t1, None), y0, info
+        found = [estimate_inside(method, *given, read) for read in (None, t0[None])]
         inside = method.interpolation_cls(t0=t0, t1=t1, **info)
         return found, jax.vmap(inside.evaluate)(t0 + h * thetas)
 
@@ -110,7 +110,7 @@ def test_estimate_is_of_the_size_of_the_error_inside(method):
         ).y.T  # fmt: skip
         error = np.linalg.norm(states - exact, axis=1).max()
         assert error > roundoff(100)
-        assert 0.5 * error < float(jnp.linalg.norm(estimate[0])) < 5 * error
+        assert 0.5 * error < float(jnp.linalg.norm(estimate[0])) < 6 * error
         assert int(estimate[1]) == 2
         assert not nothing[0].any()
         assert int(nothing[1]) == 0
