@@ -226,8 +226,8 @@ def accuracy_warning(excess: float, at: float, grown: str) -> str:
     said = (
         f"The outputs may be wrong by {excess:.2g} times the tolerance at t ≈ {at:.3g} "
         "by comparison with a run at a looser tolerance. Tighten rtol, or take "
-        'solver="auto", which repeats a run that misses its tolerance as far as the '
-        "dtype allows."
+        'solver="auto", which repeats a run of a smooth model that misses it as far as '
+        "the dtype allows."
     )
     return f"{said} {grown}".rstrip()
 

@@ -10,11 +10,12 @@ slides along: there every step jumps.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import equinox as eqx
 import jax
 import jax.extend.core as jex
+import jax.numpy as jnp
 
 from .._precision import at_full_precision
 from ..problem import Problem
@@ -61,6 +62,9 @@ _SIGNS: Final = frozenset({"abs", "sign"})
 
 _POSITIVE: Final = frozenset({"exp", "exp2", "logistic"})
 
+_VARIANCE: Final = "_var"
+"""What JAX calls jnp.var, whose results are not negative."""
+
 _KEEPING: Final = frozenset({
     "add",
     "broadcast_in_dim",
@@ -79,10 +83,17 @@ class Kinks(NamedTuple):
     Attributes:
         model: Where the outputs have kinks as functions of the trained parameters.
         loss: Where the loss has kinks as a function of the outputs.
+        loops: Where a loop over what moves compares numbers, for whatever reason.
     """
 
     model: bool
     loss: bool
+    loops: bool
+
+    @property
+    def none(self) -> bool:
+        """Whether velocities surely do not jump."""
+        return not (self.model or self.loss or self.loops)
 
 
 # Read while it is traced, which JAX does once for all problems of the same shapes.
@@ -91,10 +102,9 @@ class Kinks(NamedTuple):
 def find_kinks(problem: Problem) -> Kinks:
     """Whether the model and the loss have kinks, each by itself.
 
-    A function that is smooth though written with a choice, such as the Huber loss or a
-    variance that is kept from being negative, counts as having them; a program with
-    loops over what moves, such as a solve in depth, whose own comparisons are many, as
-    having none.
+    A function that is smooth though written with a choice, such as the Huber loss,
+    counts as having them; a program with loops over what moves, such as a solve in
+    depth, whose own comparisons are many, as having none, with a note of its own.
 
     Args:
         problem: The problem.
@@ -103,30 +113,34 @@ def find_kinks(problem: Problem) -> Kinks:
         The answers.
 
     Verified by: tests/simulate/test_kinks.py::test_kinks_are_found,
-        tests/simulate/test_kinks.py::test_kinks_of_the_loss_are_told_apart
+        tests/simulate/test_kinks.py::test_kinks_of_the_loss_are_told_apart,
+        tests/simulate/test_kinks.py::test_kinks_in_loops_are_told
     """
     outputs = jax.eval_shape(problem.outputs, problem.params, problem.x[:1])
     one = jax.ShapeDtypeStruct(outputs.shape[1:], outputs.dtype)
+    model = _search(problem.outputs, problem.params, problem.x[:1])
+    loss = _search(problem.loss, one, problem.y[0])
     return Kinks(
-        _bends(problem.outputs, problem.params, problem.x[:1]),
-        _bends(problem.loss, one, problem.y[0]),
+        model.kinks and not model.loops,
+        loss.kinks and not loss.loops,
+        model.compares or loss.compares,
     )
 
 
-def _bends(function: Callable[..., Any], moving: Any, fixed: Any) -> bool:
-    """Whether a function has kinks in the first of its two arguments."""
+def _search(function: Callable[..., Any], moving: Any, fixed: Any) -> "_Search":
+    """Looks for kinks of a function in the first of its two arguments."""
     jaxpr = jax.make_jaxpr(function)(moving, fixed).jaxpr
     count = len(jax.tree.leaves(moving))
     search = _Search()
     search.visit(jaxpr, [i < count for i in range(len(jaxpr.invars))])
-    return search.kinks and not search.loops
+    return search
 
 
 class _Search:
     """Follows what moves with the parameters through a jaxpr and what it calls."""
 
     def __init__(self) -> None:
-        self.kinks = self.loops = False
+        self.kinks = self.loops = self.compares = False
 
     def visit(self, jaxpr: jex.Jaxpr, moving: Sequence[bool]) -> list[bool]:
         """Which results move, given which inputs do."""
@@ -142,13 +156,17 @@ class _Search:
             outputs = [any(inputs)] * len(equation.outvars)
             name = equation.primitive.name
             known = _are_positive(equation, positive)
-            if known and (name in _POSITIVE or name in _KEEPING):
+            if known and (name in _POSITIVE or name in _KEEPING or name == "max"):
+                positive.update(equation.outvars)
+            if equation.params.get("name") == _VARIANCE:
                 positive.update(equation.outvars)
             if any(inputs) and any(out in needed for out in equation.outvars):
                 shift = name in _SHIFTS and all(out in held for out in equation.outvars)
                 plain = shift or (name in _SIGNS and known)
+                plain |= name == "max" and _is_floor(equation, positive)
                 self.kinks |= name in _BENDING and not plain
                 self.loops |= name in _LOOPS
+                self.compares |= name in _LOOPS and _compares(equation)
                 outputs = self._enter(equation, inputs) or outputs
             moves.update(zip(equation.outvars, outputs, strict=True))
         return [is_moving(atom) for atom in jaxpr.outvars]
@@ -165,6 +183,20 @@ class _Search:
         return [any(moves) for moves in zip(*found, strict=True)]
 
 
+def _compares(equation: jex.JaxprEqn) -> bool:
+    """Whether a loop has functions with kinks of real numbers, moving or not."""
+    inner = [eqn for one in jex.jaxprs_in_params(equation.params) for eqn in one.eqns]
+    return any(
+        (eqn.primitive.name in _BENDING and _is_real(eqn)) or _compares(eqn)
+        for eqn in inner
+    )
+
+
+def _is_real(equation: jex.JaxprEqn) -> bool:
+    kinds = [cast(Any, atom.aval).dtype for atom in equation.invars]
+    return any(jnp.issubdtype(kind, jnp.inexact) for kind in kinds)
+
+
 def _is_smooth(equation: jex.JaxprEqn) -> bool:
     """Whether it calls a function that is known by its name, as JAX prints it."""
     called = equation.params.get("call_jaxpr")
@@ -179,6 +211,17 @@ def _are_positive(equation: jex.JaxprEqn, positive: set[Any]) -> bool:
     return all(
         bool(atom.val > 0) if isinstance(atom, jex.Literal) else atom in positive
         for atom in equation.invars
+    )
+
+
+def _is_floor(equation: jex.JaxprEqn, positive: set[Any]) -> bool:
+    """Whether it is max(0, v) of what is not negative, as in equinox's LayerNorm."""
+    numbers = [atom for atom in equation.invars if isinstance(atom, jex.Literal)]
+    others = [atom for atom in equation.invars if not isinstance(atom, jex.Literal)]
+    return (
+        all(atom.val == 0 for atom in numbers)
+        and len(others) == 1
+        and (others[0] in positive)
     )
 
 

@@ -48,7 +48,8 @@ class PlannedSolve(NamedTuple):
         measured: Whether measures read this solve's first parameter flow.
         choices: By name, the same solve with every solver that `auto` may take; empty
             for a solver that the caller named.
-        repeats: Whether it is repeated where it misses its tolerance: with `auto`.
+        repeats: Whether it is repeated where it misses its tolerance: with `auto`, if
+            the model is smooth.
         held: Whether it is held to the run's tolerances, and not by a controller of the
             caller's.
     """
@@ -165,6 +166,7 @@ def plan_solves(
     planned = []
     first = Coupled(tuple(flows)).parameter_flows
     groups = _groups(flows, solver)
+    kinks = find_kinks(problem)
     stepped = controller is not None or dt0 is not None
     if stepped and all(isinstance(chosen, Descent) for chosen, _ in groups):
         raise ValueError(
@@ -184,7 +186,7 @@ def plan_solves(
             name: Solve(
                 coupled,
                 method,
-                _controller(method, controller, dt0, rtol, atol),
+                _controller(method, controller, dt0, rtol, atol, smooth=kinks.none),
                 dt0,
                 tuple(events) if measured else (),
                 dense_steps,
@@ -199,7 +201,9 @@ def plan_solves(
         sentence = f"auto: {only}" if chosen == "auto" else type(chosen).__name__
         choices = solves if len(solves) > 1 else {}
         held = controller is None and not isinstance(chosen, Descent)
-        repeats = held and chosen == "auto"
+        # Where the outputs have kinks, errors do not fall with the tolerance, while the
+        # steps grow in number as much as it falls.
+        repeats = held and chosen == "auto" and not kinks.model
         planned.append(
             PlannedSolve(first_solve, sentence, measured, choices, repeats, held)
         )
@@ -313,6 +317,8 @@ def _controller(
     dt0: float | None,
     rtol: float,
     atol: float,
+    *,
+    smooth: bool,
 ) -> dfx.AbstractStepSizeController:
     if isinstance(solver, Descent):
         return EqualSteps(float(solver.learning_rate))
@@ -323,9 +329,10 @@ def _controller(
                 "its steps: pass dt0= and controller=diffrax.ConstantStepSize()."
             )
         share = local_share(solver, rtol)
-        return FunctionSpace(
-            dfx.PIDController(rtol=share * rtol, atol=share * atol, norm=max_over_flows)
+        inner = dfx.PIDController(
+            rtol=share * rtol, atol=share * atol, norm=max_over_flows
         )
+        return FunctionSpace(inner, by_movement=smooth)
     if isinstance(controller, dfx.StepTo):
         raise ValueError(
             "diffrax.StepTo fixes every step in advance and cannot be resumed by "

@@ -99,8 +99,8 @@ _MESSAGES = {
     Reason.ACCURACY: (
         "The run reached its last save time, but its outputs may be wrong by more than "
         "three times the tolerance: see f_train_error. Tighten rtol, or take "
-        'solver="auto", which repeats a run that misses its tolerance where the dtype '
-        "allows a tighter one."
+        'solver="auto", which repeats a run of a smooth model that misses it where the '
+        "dtype allows a tighter one."
     ),
 }
 

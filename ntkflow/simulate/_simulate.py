@@ -141,8 +141,8 @@ def simulate(
         global_error: Whether to estimate the error of the outputs at every save time,
             by a companion run at a looser tolerance, at some 60 % more work. With
             `solver="auto"` a solve that misses three tolerances is repeated at a
-            tighter one; a solver of the caller's, held to `rtol` and `atol`, ends with
-            the reason `ACCURACY`.
+            tighter one; a solver of the caller's, held to `rtol` and `atol`, and a
+            model with kinks, as of ReLU, end with the reason `ACCURACY`.
 
     Returns:
         The trajectory.

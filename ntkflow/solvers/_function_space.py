@@ -10,7 +10,9 @@ those weights: it grows with them, and the plateau is left at the wrong time. So
 array of parameters is also measured relative to its own size. Where the small weights
 are combinations of large ones, as in a network that has learned some modes and waits
 for others, sizes do not show them either, but they are all that moves, ever faster: an
-array that accelerates is measured relative to how far the step moves it.
+array that accelerates is measured relative to how far the step moves it. Where
+velocities jump, as those of a ReLU network do, it is not: a step across a jump is wrong
+by a part of its movement, however short it is.
 """
 
 import math
@@ -47,6 +49,8 @@ class FunctionSpace(dfx.AbstractStepSizeController[Any, Any]):
             square of the targets.
         params: Takes a state to the arrays that are held relative to their own size;
             None likewise, for the network's parameters.
+        by_movement: Whether arrays that accelerate are held relative to their movement;
+            false for models with kinks.
 
     Verified by:
         tests/solvers/test_function_space.py::test_error_of_the_outputs_is_held
@@ -58,6 +62,7 @@ class FunctionSpace(dfx.AbstractStepSizeController[Any, Any]):
     outputs: Callable[[Any], PyTree[Array]] | None = None
     scale: Any = None
     params: Callable[[Any], PyTree[Array]] | None = None
+    by_movement: bool = eqx.field(default=True, static=True)
 
     def wrap(self, direction: Any) -> "FunctionSpace":
         """Wraps the inner controller.
@@ -92,6 +97,7 @@ class FunctionSpace(dfx.AbstractStepSizeController[Any, Any]):
             outputs if self.outputs is None else self.outputs,
             scale if self.scale is None else self.scale,
             params if self.params is None else self.params,
+            self.by_movement,
         )
 
     def init(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -161,7 +167,8 @@ class FunctionSpace(dfx.AbstractStepSizeController[Any, Any]):
             moved = jtu.tree_map(jnp.subtract, end, start)
             moved = _sizes(_nonempty(moved), before.dtype)
             speeds = moved / jnp.asarray(t1 - t0, before.dtype)
-            least = jnp.where(speeds > before, _MOVEMENTS * moved, jnp.inf)
+            held = (speeds > before) & self.by_movement
+            least = jnp.where(held, _MOVEMENTS * moved, jnp.inf)
             worst = self._relative(end, wrong, least)
             worst = jnp.where(bad, jnp.inf, worst)
             # As many numbers as outputs, which a norm that averages all dilutes least.

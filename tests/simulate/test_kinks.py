@@ -1,3 +1,4 @@
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,6 +6,8 @@ import pytest
 
 import ntkflow as nf
 from ntkflow.simulate._kinks import Kinks, find_kinks
+from ntkflow.simulate._plan import plan_solves
+from ntkflow.solvers import _function_space
 
 
 def problem(model, shape=(3,)):
@@ -28,6 +31,10 @@ def problem(model, shape=(3,)):
         (lambda h: jnp.clip(h, -1, 1), True),
         (lambda h: h + jax.lax.stop_gradient(jnp.sign(h) - h), True),
         (lambda h: h - jnp.floor(h), True),
+        (eqx.nn.LayerNorm(4, use_weight=False, use_bias=False), False),
+        (eqx.nn.RMSNorm(4, use_weight=False, use_bias=False), False),
+        (lambda h: jnp.maximum(0.1, jnp.var(h)) * h, True),
+        (lambda h: jnp.maximum(jnp.var(h), jnp.var(h**2)) * h, True),
         (lambda h: jax.lax.cummax(h), True),
         (lambda h: jax.lax.cond(True, jax.nn.relu, jnp.tanh, h), True),
         (lambda h: jax.lax.cond(h[0] > 0, jnp.tanh, jnp.sin, h), True),
@@ -66,7 +73,7 @@ def test_kinks_of_the_loss_are_told_apart(loss, expected, key):
     for activation in ("tanh", "relu"):
         model = nf.models.MLP(3, 2, 4, 1, activation, key=key)
         found = find_kinks(nf.Problem(model, x, y, loss=loss))
-        assert found == Kinks(activation == "relu", expected)
+        assert found == Kinks(activation == "relu", expected, loops=False)
 
 
 def test_kinks_in_the_inputs_alone_are_none(key):
@@ -90,6 +97,56 @@ def test_solves_in_depth_count_as_smooth(key):
     readout = nf.models.Dense(3, 1, key=key)
     model = nf.models.NeuralODE(field, readout=readout, depth=depth)
     assert not find_kinks(problem(model)).model
+
+
+@pytest.mark.parametrize(
+    ("turn", "expected"),
+    [
+        (jnp.sin, False),
+        (lambda h: h[jnp.arange(4)], False),  # compares whole numbers
+        (jnp.abs, True),
+        (lambda h: jax.lax.fori_loop(0, 2, lambda i, s: jax.nn.relu(s), h), True),
+    ],
+)
+def test_kinks_in_loops_are_told(turn, expected, key):
+    def looped(h):
+        return jax.lax.scan(lambda s, _: (turn(s), None), h, length=3)[0]
+
+    found = find_kinks(problem(nf.models.MLP(3, 1, 4, 1, looped, key=key)))
+    assert found == Kinks(model=False, loss=False, loops=expected)
+    assert found.none is not expected
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_runs_of_smooth_models_alone_are_repeated(activation, key):
+    """Where there are kinks, a tighter tolerance takes steps and brings nothing."""
+    given = problem(nf.models.MLP(3, 1, 4, 1, activation, key=key))
+    (planned,) = plan_solves(
+        [nf.flows.Gradient()], given, solver="auto", controller=None, dt0=None,
+        rtol=1e-3, atol=1e-5, events=(), dense_steps=0,
+    )  # fmt: skip
+    assert planned.repeats is (activation == "tanh")
+    assert planned.held
+
+
+def test_steps_across_kinks_are_not_held_by_their_movement(monkeypatch, key):
+    keys = jax.random.split(key, 3)
+    model = nf.models.MLP(4, 1, 32, 1, "relu", key=keys[0])
+    x, y = jax.random.normal(keys[1], (16, 4)), jax.random.normal(keys[2], (16, 1))
+    steps = []
+    for movements in (_function_space._MOVEMENTS, np.inf):
+        monkeypatch.setattr(_function_space, "_MOVEMENTS", movements)
+        run = nf.simulate(
+            nf.Problem(model, x, y),
+            [5.0],
+            flows=[nf.flows.Gradient()],
+            measures=(),
+            rtol=1e-2,
+            global_error=False,
+            progress=False,
+        )
+        steps.append(run.stats["steps"])
+    assert steps[0] == steps[1]
 
 
 def test_auto_trains_networks_with_kinks_by_chebyshev(key):

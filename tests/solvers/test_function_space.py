@@ -121,6 +121,16 @@ def test_what_accelerates_is_held_by_its_movement():
             # A step refused is none that the next one is compared with.
             speed = decision[4][1]
             np.testing.assert_allclose(speed, [move if kept else before], rtol=1e-9)
+    # With kinks the size alone counts.
+    controller = FunctionSpace(
+        inner, lambda y: 0 * y, 1.0, lambda y: [y], by_movement=False
+    )
+    for factor, kept in ((0.99, True), (1.01, False)):
+        error = jnp.full(3, factor * rtol * (1 + move) / 3)
+        decision = controller.adapt_step_size(
+            0.0 * one, one, start, end, None, error, 2, begun(one, 0.99 * move)
+        )
+        assert bool(decision[0]) is kept
 
 
 @pytest.mark.parametrize("arrays", [[], [jnp.zeros((2, 0))]])
