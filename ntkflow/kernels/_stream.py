@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree, Shaped
@@ -19,12 +20,12 @@ from ntkflow._progress import Progress
 from ntkflow._sharding import without_explicit_axes
 from ntkflow.kernels._choose import check_method
 from ntkflow.kernels._compute import compute_kernels
-from ntkflow.kernels._example import Example, trace
+from ntkflow.kernels._example import Example, Traced, trace
 from ntkflow.kernels._finite import check_finite
 from ntkflow.kernels._inputs import check_bound, check_pair
 from ntkflow.kernels._layouts import find_layout
 from ntkflow.models import partition
-from ntkflow.storage import Store, fingerprint
+from ntkflow.storage import Store, fingerprint, program
 
 DESCRIPTION = "kernel"
 
@@ -185,7 +186,8 @@ def stream(
         "symmetric": second is None,
         "max_bytes": bound,
     }
-    digest = fingerprint((params, first, second), str(traced.jaxpr), (method, about))
+    computed = program(_derivative(example, traced), params, first[0])
+    digest = fingerprint((params, first, second), computed, (method, about))
     store = Store(path)
     _claim(store, digest, about)
     done = set(store.names())
@@ -212,6 +214,19 @@ def stream(
             check_finite((block,), example, params, rows, columns, (i * tile, j * tile))
             store.write(name, {"tile": np.asarray(block)})
     return StoredKernel(path)
+
+
+def _derivative(example: Example, traced: Traced) -> Callable[..., Any]:
+    """The derivative by the parameters, in which rules of one's own count too."""
+
+    def reverse(params: PyTree, x: Array) -> Any:
+        f, pull = jax.vjp(lambda params: example(params, x), params)
+        return f, pull(jnp.ones_like(f))
+
+    def forward(params: PyTree, x: Array) -> Any:
+        return jax.jvp(lambda params: example(params, x), (params,), (params,))
+
+    return reverse if traced.modes.reverse else forward
 
 
 def _claim(store: Store, digest: str, about: dict[str, Any]) -> None:

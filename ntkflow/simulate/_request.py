@@ -3,16 +3,19 @@
 from dataclasses import dataclass
 from typing import Any
 
+import equinox as eqx
 import numpy as np
 
 from ..flows import AbstractFlow
 from ..measures import AbstractMeasure
 from ..problem import Problem, SquaredError
-from ..storage import fingerprint, printed
+from ..solvers import FlowTerm
+from ..storage import fingerprint, printed, program
 from ._auto import Auto
 from ._events import AbstractEvent
 from ._lanes import Lanes
 from ._plan import PlannedSolve
+from ._solve import Solve
 from ._tally import Tally
 from ._work import work
 
@@ -76,7 +79,30 @@ class Request:
         solves = [(planned.solve, planned.choices) for planned in self.planned]
         settings = (self.times, self.rtol, self.atol, self.dense, self.global_error)
         parts = (self.problem, self.lanes, solves, self.measures, self.costly)
-        return fingerprint(*parts, settings)
+        return fingerprint(*parts, settings, self._program())
+
+    def _program(self) -> str:
+        """What the flows, the readings and the stop conditions compute."""
+        problem = self.lanes.lane(0)
+        arrays, rest = eqx.partition(problem, eqx.is_array)
+
+        def computed(arrays: Any) -> Any:
+            problem = eqx.combine(arrays, rest)
+            params = problem.params
+            rates = [_rates(planned.solve, problem) for planned in self.planned]
+            events = [one for p in self.planned for one in p.solve.events]
+            read = [
+                event.value(problem, params, event.reference(problem))
+                for event in (*events, *self.costly)
+                if not event.costly
+            ]
+            tested = None if problem.x_test is None else problem.x_test
+            outputs = [
+                problem.outputs(params, x) for x in (problem.x, tested) if x is not None
+            ]
+            return rates, read, outputs, problem.objective(params)
+
+        return program(computed, arrays)
 
     def settings(self) -> dict[str, Any]:
         """The settings, as they stand in the dataset's attributes."""
@@ -99,6 +125,11 @@ class Request:
             "measured_on": measured[0] if measured else "none",
             "measures": ", ".join(map(_called, self.measures)),
         }
+
+
+def _rates(solve: Solve, problem: Problem) -> Any:
+    y = solve.coupled.pack(solve.coupled.init(problem))
+    return FlowTerm(solve.coupled, problem).vf(0.0, y, None)
 
 
 def _called(measure: AbstractMeasure) -> str:

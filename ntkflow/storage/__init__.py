@@ -8,6 +8,7 @@ that way; `write_directory` and `write_text` publish whatever else a run leaves 
 
 from ._corrupt import CorruptPartError as CorruptPartError
 from ._fingerprint import fingerprint as fingerprint, printed as printed
+from ._program import program as program
 from ._publish import (
     find_directory as find_directory,
     write_directory as write_directory,

@@ -1,6 +1,8 @@
 """Kernels on disk are the kernels, whatever happens on the way."""
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -83,3 +85,45 @@ def test_a_truncated_tile_is_named(case, tmp_path):
     part.write_bytes(part.read_bytes()[:-10])
     with pytest.raises(ValueError, match=part.name):
         stored.to_numpy()
+
+
+def chain(key, *, first=0.0, scale=1.0, dropped=0):
+    """A network behind a layer that is not trained, with an array in a closure."""
+    keys = jax.random.split(key, 3)
+    frozen = nf.models.Dense(3, 4, key=keys[0])
+    frozen = jax.tree.map(lambda leaf: leaf + first, frozen)
+    model = (nf.models.Frozen(frozen), nf.models.MLP(4, 2, 5, 1, key=keys[1]))
+    factor = scale * jnp.ones(2)
+    dropout = eqx.nn.Dropout(0.5)
+
+    def apply(model, x):
+        h = dropout(model[0](x), key=jax.random.fold_in(keys[2], dropped))
+        return factor * model[1](h)
+
+    return {"model": model, "apply": apply}
+
+
+def without_biases(key):
+    given = chain(key)
+    trainable = jax.tree.map(
+        lambda leaf: eqx.is_array(leaf) and leaf.ndim > 1, given["model"]
+    )
+    return given | {"trainable": trainable}
+
+
+OTHERS = {
+    "frozen layer": lambda key: chain(key, first=0.1),
+    "array in a closure": lambda key: chain(key, scale=2.0),
+    "dropout's key": lambda key: chain(key, dropped=1),
+    "filter": without_biases,
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_another_kernel_is_refused(other, key, tmp_path):
+    x = jax.random.normal(key, (7, 3))
+    settings = {"path": tmp_path / "kernel", "progress": False}
+    stream(x1=x, **chain(key), **settings)
+    stream(x1=x, **chain(key), **settings)
+    with pytest.raises(ValueError, match="holds another kernel"):
+        stream(x1=x, **OTHERS[other](key), **settings)
