@@ -13,6 +13,7 @@ from ..solvers import FlowTerm
 from ..storage import fingerprint, printed, program
 from ._auto import Auto
 from ._events import AbstractEvent
+from ._frame import digest_of
 from ._lanes import Lanes
 from ._plan import PlannedSolve
 from ._solve import Solve
@@ -117,6 +118,7 @@ class Request:
             "loss": printed(problem.loss),
             "decay": "none" if decay is None else printed(decay),
             "model": printed(problem.model),
+            "model_digest": digest_of(self.lanes.params, self.lanes.static),
             "dtype": str(problem.dtype),
             "rtol": self.rtol,
             "atol": self.atol,

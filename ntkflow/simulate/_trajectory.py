@@ -14,10 +14,12 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from ..models import named_leaves, partition
+from .._types import Params
+from ..models import named_leaves
 from ..storage import find_directory, write_directory
 from ._checkpoint import Checkpoint
 from ._dense import DenseOutput
+from ._frame import frame
 from ._reason import Reason
 
 _FORMAT = 2
@@ -154,23 +156,23 @@ class Trajectory:
 
         Args:
             path: What `save` wrote, or the checkpoint directory of `simulate`.
-            like: A model of the trained one's structure (an ensemble: a stacked one),
-                if models are wanted; the stored leaves replace its own.
+            like: The model that was trained (an ensemble: a stacked one), if models are
+                wanted; the stored leaves replace its own, whatever numbers these hold.
 
         Returns:
             The run.
 
         Raises:
-            ValueError: If there is no run, or a part of it cannot be read.
+            ValueError: If there is no run, a part of it cannot be read, or `like` is
+                not the model that it trained.
         """
         path = find_directory(path)
-        skeleton = None if like is None else partition(like)
         checkpoint = Checkpoint(path)
         if checkpoint.exists():
             dataset, reason, stats, params = checkpoint.load()
             ended = final_attrs(reason, stats) if stats else {"reason": "running"}
             dataset = dataset.assign_attrs(ended)
-            return cls(dataset, reason, stats, params, skeleton)
+            return cls(dataset, reason, stats, params, _framed(like, dataset, params))
         if not _is_saved(path):
             inside = [entry for entry in sorted(path.glob("*")) if _is_run(entry)]
             hint = f" It holds a run in {inside[-1]}: load that." if inside else ""
@@ -186,7 +188,16 @@ class Trajectory:
                 "cut short or altered, or does not belong there. Restore the "
                 "directory, or simulate again."
             ) from error
-        return cls(dataset, Reason(run["reason"]), run["stats"], params, skeleton)
+        reason, framed = Reason(run["reason"]), _framed(like, dataset, params)
+        return cls(dataset, reason, run["stats"], params, framed)
+
+
+def _framed(
+    like: Any, dataset: xr.Dataset, params: Mapping[str, np.ndarray]
+) -> tuple[Params, Any] | None:
+    if like is None or not params:
+        return None
+    return frame(like, params, dataset.attrs, stacked="seed" in dataset.dims)
 
 
 def _is_saved(path: Path) -> bool:
