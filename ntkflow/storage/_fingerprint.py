@@ -46,7 +46,7 @@ def fingerprint(*parts: Any) -> str:
 
     Verified by:
         tests/storage/test_fingerprint.py::test_things_that_differ_in_one_number_differ,
-        tests/storage/test_fingerprint.py::test_every_process_finds_the_same
+        tests/storage/test_program.py::test_every_process_finds_the_same
     """
     digest = hashlib.sha256()
     for piece in described(parts):
