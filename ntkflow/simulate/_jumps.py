@@ -118,7 +118,10 @@ def shift(run: Jumps, companion: Jumps, t: float) -> tuple[float, float]:
     largest, where = 0.0, 0.0
     for at, speed, step in zip(times, speeds, steps, strict=True):
         apart = np.abs(others - at)
-        if (apart <= _STEPS * (step + reach)).any():
+        # With the nearest alone: a companion may have crossed a later one, the plateau
+        # before it included, in one step as long as all of that.
+        nearest = np.argsort(apart)[:1]
+        if (apart[nearest] <= _STEPS * (step + reach[nearest])).any():
             continue
         # One that is still to come is late by the time that has passed.
         late = min([t - float(at), *apart.tolist()])

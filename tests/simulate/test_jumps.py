@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ntkflow.simulate._growth import GrowthMeter
-from ntkflow.simulate._jumps import shift
+from ntkflow.simulate._jumps import Jumps, shift
 
 STEP = 0.25
 
@@ -61,3 +61,20 @@ def test_shifts_are_seen_beyond_the_length_of_steps(escape, until, late):
     apart, at = shift(run, companion, until)
     np.testing.assert_allclose(apart, late * 0.25 / np.sqrt(2), rtol=0.2)
     assert at == (pytest.approx(60, abs=STEP) if late else 0)
+
+
+def test_a_burst_is_compared_with_the_nearest_alone():
+    """A companion's long step over a later burst covers the time of an earlier one."""
+
+    def jumps(times, speeds, steps):
+        kept = [
+            jnp.pad(jnp.asarray(a), (0, 8 - len(a))) for a in (times, speeds, steps)
+        ]
+        return Jumps(jnp.asarray(0.0), jnp.asarray(len(times) - 1), *kept)
+
+    # Of a network of depth 3 with three modes from 1e-6.
+    run = jumps([333336.0, 500105.0, 0.0], [2.6, 0.96, 0.0], [0.09, 0.19, 0.0])
+    steps = [0.18, 0.29, 505982.0]
+    other = jumps([333336.1, 503517.0, 756509.0], [1.9, 0.86, 4e-7], steps)
+    found = shift(run, other, 1.5e6)
+    np.testing.assert_allclose(found, [(503517.0 - 500105.0) * 0.96, 500105.0])
