@@ -1,5 +1,6 @@
 """From what was asked for to solves: flows completed, solvers chosen, grouped."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -329,9 +330,7 @@ def _controller(
                 "its steps: pass dt0= and controller=diffrax.ConstantStepSize()."
             )
         share = local_share(solver, rtol)
-        inner = dfx.PIDController(
-            rtol=share * rtol, atol=share * atol, norm=max_over_flows
-        )
+        inner = dfx.PIDController(share * rtol, share * atol, norm=max_over_flows)
         return FunctionSpace(inner, by_movement=smooth)
     if isinstance(controller, dfx.StepTo):
         raise ValueError(
@@ -340,6 +339,8 @@ def _controller(
         )
     if isinstance(controller, dfx.ConstantStepSize) and dt0 is None:
         raise ValueError("ConstantStepSize needs its step: pass dt0=.")
+    if isinstance(controller, FunctionSpace) and not smooth:
+        return dataclasses.replace(controller, by_movement=False)
     return controller
 
 

@@ -92,15 +92,9 @@ class Request:
             params = problem.params
             rates = [_rates(planned.solve, problem) for planned in self.planned]
             events = [one for p in self.planned for one in p.solve.events]
-            read = [
-                event.value(problem, params, event.reference(problem))
-                for event in (*events, *self.costly)
-                if not event.costly
-            ]
-            tested = None if problem.x_test is None else problem.x_test
-            outputs = [
-                problem.outputs(params, x) for x in (problem.x, tested) if x is not None
-            ]
+            read = [e.value(problem, params, e.reference(problem)) for e in events]
+            inputs = (problem.x, problem.x_test)
+            outputs = [problem.outputs(params, x) for x in inputs if x is not None]
             return rates, read, outputs, problem.objective(params)
 
         return program(computed, arrays)

@@ -12,6 +12,8 @@ import equinox as eqx
 import jax
 import numpy as np
 
+from ._tree import is_key
+
 
 def printed(tree: Any) -> str:
     """A pytree as text that is the same in every process.
@@ -101,11 +103,7 @@ def described(value: Any, within: frozenset[int] = frozenset()) -> Iterator[byte
 
 def _of_array(array: Any) -> Iterator[bytes]:
     yield str(array.dtype).encode()
-    if isinstance(array, jax.Array) and jax.dtypes.issubdtype(
-        array.dtype, jax.dtypes.prng_key
-    ):
-        array = jax.random.key_data(array)
-    host = np.asarray(array)
+    host = np.asarray(jax.random.key_data(array) if is_key(array) else array)
     yield str(host.shape).encode()
     yield np.ascontiguousarray(host).tobytes()
 
@@ -133,7 +131,8 @@ def _of_function(value: Any, inside: frozenset[int]) -> Iterator[bytes]:
     elif isinstance(value, types.MethodType):
         yield from described((value.__func__, value.__self__), inside)
     elif _is_known(value):
-        yield str(getattr(value, "__qualname__", value)).encode()
+        name = getattr(value, "__qualname__", repr(value))
+        yield _without_addresses(name).encode()
     elif isinstance(value, types.FunctionType):
         yield from described(value.__code__, inside)
         yield from described((value.__defaults__, value.__kwdefaults__), inside)

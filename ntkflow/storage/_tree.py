@@ -33,9 +33,7 @@ def flatten_arrays(tree: Any) -> dict[str, np.ndarray]:
                     f"Two leaves of the tree have the path {name!r}; expected one. "
                     "Give the node's children different keys when it is registered."
                 )
-            flat[name] = np.asarray(
-                jax.random.key_data(leaf) if _is_key(leaf) else leaf
-            )
+            flat[name] = np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf)
     return flat
 
 
@@ -72,15 +70,15 @@ def restore_arrays(like: _Tree, arrays: Mapping[str, Any]) -> _Tree:
 
 
 def _restored(name: str, like: Any, stored: Any) -> Any:
-    is_key = _is_key(like)
-    expected = jax.eval_shape(jax.random.key_data, like) if is_key else like
+    keyed = is_key(like)
+    expected = jax.eval_shape(jax.random.key_data, like) if keyed else like
     if stored.shape != expected.shape or stored.dtype != expected.dtype:
         raise ValueError(
             f"The stored array {name!r} has shape {stored.shape} and dtype "
             f"{stored.dtype}; the tree expects {expected.shape} and {expected.dtype}. "
             "Restore into a tree built like the stored one."
         )
-    if is_key:
+    if keyed:
         # A key's dtype names its generator, and an empty key array makes it readable.
         return jax.random.wrap_key_data(jnp.array(stored), impl=_generator(like))
     if isinstance(like, np.generic):
@@ -97,7 +95,15 @@ def _is_array(leaf: Any) -> bool:
     return isinstance(leaf, kinds)
 
 
-def _is_key(leaf: Any) -> bool:
+def is_key(leaf: Any) -> bool:
+    """Whether an array is of random keys.
+
+    Args:
+        leaf: The array.
+
+    Returns:
+        Whether it is.
+    """
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 

@@ -1,5 +1,7 @@
 """Between the ends of steps: interpolations are as right as the steps are."""
 
+from typing import ClassVar
+
 import diffrax as dfx
 import equinox as eqx
 import jax
@@ -118,3 +120,41 @@ def test_estimate_is_of_the_size_of_the_error_inside(method):
 
 def forced_by_numpy(t, y, t0):
     return np.asarray(forced(t0 + t, jnp.asarray(y), None))
+
+
+class Wrong(eqx.Module):
+    """An interpolation of y = 0 that is wrong as one that is right at both ends is."""
+
+    t0: jax.Array
+    t1: jax.Array
+    even: float
+    odd: float
+
+    def evaluate(self, t):
+        at = (t - self.t0) / (self.t1 - self.t0)
+        return (at * (1 - at)) ** 2 * (self.even + self.odd * (at - 0.5))
+
+
+@pytest.mark.parametrize(("even", "odd"), [(1.0, 0.0), (0.0, 1.0)])
+def test_estimate_is_the_error_at_the_time_that_is_read(even, odd):
+    class Method(dfx.Dopri5):
+        interpolation_cls: ClassVar = Wrong
+
+    term = dfx.ODETerm(lambda t, y, args: 0 * y)
+    t0, t1, y0 = jnp.asarray(2.0), jnp.asarray(2.5), jnp.asarray(0.0)
+
+    def estimate(read):
+        info = {"even": even, "odd": odd}
+        found, count = estimate_inside(Method(), (term, t0, t1, None), y0, info, read)
+        assert int(count) == 2
+        return abs(float(found))
+
+    wrong = Wrong(t0, t1, even, odd)
+    for at in (0.1, 0.3, 0.7, 0.85):
+        # One of two times, the other of another step.
+        t = t0 + at * (t1 - t0)
+        exact = abs(float(wrong.evaluate(t)))
+        np.testing.assert_allclose(estimate(jnp.stack([t0 - 1, t])), exact, rtol=1e-12)
+    grid = jax.vmap(wrong.evaluate)(jnp.linspace(t0, t1, 1001))
+    # The largest anywhere is known to three digits.
+    np.testing.assert_allclose(estimate(None), np.abs(grid).max(), rtol=0.01)
