@@ -29,5 +29,9 @@ FullKernel: TypeAlias = Float[Array, "N1 K N2 K"]
 DiagonalKernel: TypeAlias = Float[Array, "N1 N2 K"]
 TraceKernel: TypeAlias = Float[Array, "N1 N2"]
 Scalar: TypeAlias = Float[Array, ""]  # pyright: ignore
+Number: TypeAlias = float | int | Scalar
+"""A setting: a Python number, or an array of no axes where programs are to share it."""
+Numbers: TypeAlias = Float[Array, " S"]
+"""A setting with one value a member of an ensemble."""
 IntScalar: TypeAlias = Int[Array, ""]  # pyright: ignore
 BoolScalar: TypeAlias = Bool[Array, ""]  # pyright: ignore

@@ -19,8 +19,9 @@ from ._depth_kernels import (
 )
 from ._depth_profile import DepthProfile as DepthProfile, depth_profile as depth_profile
 from ._descent import Descent as Descent, DescentState as DescentState
-from ._kinds import kind_of as kind_of
+from ._kinds import is_built_in as is_built_in, kind_of as kind_of
 from ._modified import Modified as Modified
+from ._numbers import with_arrays as with_arrays
 from ._parameters import (
     Gradient as Gradient,
     Momentum as Momentum,

@@ -13,7 +13,7 @@ import equinox as eqx
 from equinox import AbstractClassVar, AbstractVar
 from jaxtyping import Array, Inexact
 
-from .._types import Params, Scalar
+from .._types import Number, Params, Scalar
 from ..problem import Problem
 from ._point import Point
 
@@ -74,8 +74,8 @@ class Feedback(NamedTuple):
     f: Inexact[Array, "N K"]
     read: Callable[[Any], Inexact[Array, "N K"]]
     drive: Callable[[Inexact[Array, "N K"]], Any]
-    shift: float | int
-    damping: float | int | None = None
+    shift: Number
+    damping: Number | None = None
 
 
 ORIGIN = "origin"

@@ -4,7 +4,6 @@ One update is one explicit Euler step of a vector field made for it, so that des
 a flow like the others; `solvers.Descent` takes the steps, each of exactly one update.
 """
 
-import math
 from typing import Any, NamedTuple, final
 
 import equinox as eqx
@@ -13,10 +12,10 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Int
 
-from .._types import Params, Scalar
+from .._types import Number, Numbers, Params, Scalar
 from ..problem import Problem
 from ._base import AbstractParameterFlow, Context
-from ._parameters import Gradient, Momentum, squared_norm
+from ._parameters import Gradient, Momentum, as_number, squared_norm
 from ._point import Point, add_decay
 
 
@@ -59,9 +58,10 @@ class Descent(AbstractParameterFlow):
     The energy is that of the limit, and its defect tells how far descent is from it.
 
     Attributes:
-        learning_rate: η > 0.
-        momentum: β in [0, 1).
+        learning_rate: η > 0, or one a member of an ensemble.
+        momentum: β in [0, 1), likewise.
         batches: Indices of examples, one row an update, or None for all examples.
+        heavy: Whether it has momentum.
         name: Its name; another one where two of the kind run together.
 
     Source: Polyak (1964), eq. 9; Robbins & Monro (1951).
@@ -70,52 +70,62 @@ class Descent(AbstractParameterFlow):
         tests/flows/test_modified.py::test_gap_has_slope_one_and_after_correction_two
     """
 
-    learning_rate: float
-    momentum: float
+    learning_rate: Number | Numbers
+    momentum: Number | Numbers
     batches: Int[Array, "S B"] | None
+    heavy: bool = eqx.field(static=True)
     name: str = eqx.field(static=True, default="descent")
 
     def __init__(
         self,
-        learning_rate: float | int,
+        learning_rate: Number | Numbers,
         *,
-        momentum: float | int = 0.0,
+        momentum: Number | Numbers = 0.0,
         batches: Any = None,
         name: str = "descent",
     ):
         """Checks what can be checked without a problem.
 
         Args:
-            learning_rate: η, in units of training time.
-            momentum: β.
+            learning_rate: η, in units of training time; or one a member of an ensemble.
+            momentum: β; or one a member, each positive.
             batches: Integers of shape [updates, batch], or None.
             name: Its name.
 
         Raises:
             ValueError: If one of them is out of its range or no such array.
         """
-        if not 0 < learning_rate < math.inf:
+        rates, inertia = np.asarray(learning_rate), np.asarray(momentum)
+        if not (np.all(rates > 0) and np.all(rates < np.inf)):
             raise ValueError(f"learning_rate must be positive, got {learning_rate}.")
-        if not 0 <= momentum < 1:
+        if not (np.all(inertia >= 0) and np.all(inertia < 1)):
             raise ValueError(f"momentum must lie in [0, 1), got {momentum}.")
-        self.learning_rate, self.momentum = float(learning_rate), float(momentum)
+        if np.any(inertia > 0) != np.all(inertia > 0):
+            raise ValueError(
+                f"momentum must be positive for every member, got {momentum}: without "
+                "it an update takes another time. Run those without it by themselves."
+            )
+        self.learning_rate, self.momentum = as_number(rates), as_number(inertia)
+        self.heavy = bool(np.all(inertia > 0))
         self.batches = None if batches is None else _as_batches(batches)
         self.name = name
 
     @property
     def oscillates(self) -> bool:
         """Whether it has momentum."""
-        return self.momentum > 0
+        return self.heavy
 
     @property
-    def step(self) -> float:
+    def step(self) -> Number | Numbers:
         """The training time of one update."""
-        return math.sqrt(self.learning_rate) if self.momentum else self.learning_rate
+        if not self.heavy:
+            return self.learning_rate
+        return jnp.sqrt(jnp.asarray(self.learning_rate))
 
     @property
     def limit(self) -> Gradient | Momentum:
         """The flow that descent tends to as its step vanishes."""
-        if self.momentum:
+        if self.heavy:
             return Momentum((1 - self.momentum) / self.step)
         return Gradient()
 
@@ -138,9 +148,10 @@ class Descent(AbstractParameterFlow):
                 f"problem has {n} examples: indices must lie in 0 … {n - 1}."
             )
         if len(rows) < updates:
+            least = np.min(self.learning_rate)
             raise ValueError(
                 f"batches has {len(rows)} rows and {updates} updates are needed to "
-                f"reach the last save time at learning_rate={self.learning_rate:g}: "
+                f"reach the last save time at learning_rate={least:g}: "
                 "give a row for each update (numpy.tile(order, (epochs, 1)) repeats an "
                 "epoch), or save up to an earlier time."
             )
@@ -162,7 +173,7 @@ class Descent(AbstractParameterFlow):
             The state.
         """
         params = problem.params
-        velocity = jtu.tree_map(jnp.zeros_like, params) if self.momentum else None
+        velocity = jtu.tree_map(jnp.zeros_like, params) if self.heavy else None
         update = None if self.batches is None else jnp.zeros((), problem.dtype)
         return DescentState(params, velocity, update)
 

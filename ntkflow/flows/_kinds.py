@@ -30,3 +30,15 @@ def kind_of(flow: AbstractFlow) -> str:
     if isinstance(flow, Residual):
         return f"residual_{flow.kernel}"
     return _KINDS.get(type(flow), flow.name)
+
+
+def is_built_in(flow: AbstractFlow) -> bool:
+    """Whether a flow is one of the library's kinds.
+
+    Args:
+        flow: The flow.
+
+    Returns:
+        False for a flow of one's own.
+    """
+    return isinstance(flow, Residual) or type(flow) in _KINDS

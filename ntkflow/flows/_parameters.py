@@ -3,10 +3,12 @@
 from typing import Any, NamedTuple, final
 
 import equinox as eqx
+import jax.core
 import jax.numpy as jnp
 import jax.tree_util as jtu
+import numpy as np
 
-from .._types import Params, Scalar
+from .._types import Number, Numbers, Params, Scalar
 from ..problem import Problem
 from ._base import AbstractParameterFlow, Context, Feedback
 from ._point import Point
@@ -24,7 +26,30 @@ def squared_norm(tree: Params) -> Scalar:
     return jnp.asarray(sum(jnp.sum(leaf**2) for leaf in jtu.tree_leaves(tree)))
 
 
-def decay_rate(problem: Problem) -> float | int:
+def as_number(value: Any) -> Number | Numbers:
+    """A setting of a flow: a Python number, or one a member of an ensemble.
+
+    Args:
+        value: A number, or several of them.
+
+    Returns:
+        A number, or an array of one axis.
+
+    Raises:
+        ValueError: If it has more axes.
+    """
+    if isinstance(value, jax.core.Tracer):
+        return value
+    found = np.asarray(value, dtype=float)
+    if found.ndim > 1:
+        raise ValueError(
+            "A learning rate, momentum or damping is one number, or one a member of an "
+            f"ensemble; got an array of shape {found.shape}."
+        )
+    return float(found) if found.ndim == 0 else jnp.asarray(found)
+
+
+def decay_rate(problem: Problem) -> Number:
     """The rate cλ at which decay pulls the parameters.
 
     Args:
@@ -158,7 +183,7 @@ class Momentum(AbstractParameterFlow):
     time t = k√η. Its energy is L + ‖θ̇‖²/2c and falls at γ‖θ̇‖²/c.
 
     Attributes:
-        damping: γ > 0, in units of 1/time.
+        damping: γ > 0, in units of 1/time; or one a member of an ensemble.
         name: Its name; another one where two of the kind run together.
 
     Source: Polyak (1964), section 3; Qian (1999), eq. 7.
@@ -166,11 +191,12 @@ class Momentum(AbstractParameterFlow):
         tests/flows/test_momentum.py::test_heavy_ball_of_a_linear_model_matches_damped_oscillators
     """
 
-    damping: float | int = 1.0
+    damping: Number | Numbers = eqx.field(converter=as_number, default=1.0)
     name: str = eqx.field(static=True, kw_only=True, default="momentum")
 
     def __check_init__(self):
-        if isinstance(self.damping, float | int) and self.damping <= 0:
+        traced = isinstance(self.damping, jax.core.Tracer)
+        if not (traced or np.all(np.asarray(self.damping) > 0)):
             raise ValueError(f"damping must be positive, got {self.damping}.")
 
     @property

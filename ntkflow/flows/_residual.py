@@ -16,7 +16,7 @@ from jax import lax
 from jaxtyping import Array, Inexact
 
 from .._errors import unknown_name
-from .._types import Params
+from .._types import Number, Params
 from ..kernels import kernel_of, modes_of
 from ..problem import Problem
 from ._base import ORIGIN, AbstractFlow, Context, Feedback, OutputState
@@ -246,7 +246,7 @@ def no_gradient_flow(along: str | None) -> ValueError:
     )
 
 
-def _scale(factor: float, outputs: OutputState) -> OutputState:
+def _scale(factor: Number, outputs: OutputState) -> OutputState:
     return jtu.tree_map(lambda a: factor * a, outputs)
 
 

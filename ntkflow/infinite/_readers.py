@@ -338,7 +338,7 @@ def _read_residual_mlp(
 def _read_scaled(module: models.Scaled, path: str, reading: Reading) -> Layers:
     # The copy behind f₀ is the same network at its start, not one more.
     inner = Sequential(read(module.model, inside(path, "model"), reading))
-    return [Scaled(inner, module.alpha, module.initial is not None)]
+    return [Scaled(inner, float(module.alpha), module.initial is not None)]
 
 
 def _read_antisymmetric(

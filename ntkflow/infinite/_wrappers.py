@@ -69,7 +69,7 @@ class Scaled(AbstractWrapper):
 
     def __init__(self, layer: AbstractLayer, alpha: float | int, centered: bool = True):
         # The finite wrapper's own refusal of a scale that cannot be.
-        self.alpha = models.Scaled(lambda x: x, alpha, centered=False).alpha
+        self.alpha = float(models.Scaled(lambda x: x, alpha, centered=False).alpha)
         self.layer = _checked("Scaled", layer)
         self.centered = centered
 

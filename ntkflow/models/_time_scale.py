@@ -4,8 +4,13 @@ import math
 import numbers
 from typing import Any
 
+import jax
+import jax.core
 
-def time_scale(model: Any) -> float:
+from .._types import Scalar
+
+
+def time_scale(model: Any) -> float | Scalar:
     """The c of θ̇ = −c∇L that gives the model a limit as its scale or width grows.
 
     Args:
@@ -14,12 +19,18 @@ def time_scale(model: Any) -> float:
 
     Returns:
         The model's own `time_scale`: the width for mean-field networks, 1/α² for
-        `Scaled`, products where they are nested. 1 for a model without one.
+        `Scaled`, products where they are nested. 1 for a model without one. An array
+        where a property computes it from arrays.
 
     Raises:
         ValueError: If the model's `time_scale` is not a positive finite number.
     """
     scale = getattr(model, "time_scale", 1.0)
+    computed = isinstance(getattr(type(model), "time_scale", None), property)
+    if computed and isinstance(scale, jax.Array) and scale.shape == ():
+        traced = isinstance(scale, jax.core.Tracer)
+        if traced or (math.isfinite(scale) and scale > 0):
+            return scale
     real = isinstance(scale, numbers.Real) and not isinstance(scale, bool)
     if not real or not math.isfinite(scale) or scale <= 0:
         raise ValueError(

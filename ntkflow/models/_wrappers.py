@@ -6,9 +6,11 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.core
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, PyTree
 
+from .._types import Number, Scalar
 from ._checks import check_positive
 from ._frozen import Frozen
 from ._time_scale import time_scale
@@ -20,6 +22,9 @@ class Scaled(eqx.Module):
     Large α makes training lazy, small α rich: with c = 1/α² the kernel c J_F J_Fᵀ that
     drives F does not depend on α at the start, while the parameters move by O(1/α).
     The copy behind f₀ is `Frozen`: it is never trained and never part of a kernel.
+
+    α is an array, so that models which differ in it share one compiled program, and
+    `equinox.filter_vmap` over values of α makes an ensemble.
 
     Args:
         model: Any model callable on one example.
@@ -37,15 +42,23 @@ class Scaled(eqx.Module):
 
     model: Callable
     initial: Frozen | None
-    alpha: float = eqx.field(static=True)
+    scale: Frozen
 
-    def __init__(self, model: Callable, alpha: float | int, centered: bool = True):
-        self.alpha = check_positive("Scaled", "alpha", alpha)
+    def __init__(self, model: Callable, alpha: Number, centered: bool = True):
+        # The members of an ensemble are checked where they are put together.
+        if not isinstance(alpha, jax.core.Tracer):
+            alpha = check_positive("Scaled", "alpha", float(alpha))
         self.model = model
         self.initial = Frozen(_copy_arrays(model)) if centered else None
+        self.scale = Frozen(jnp.asarray(alpha, jnp.result_type(float)))
 
     @property
-    def time_scale(self) -> float:
+    def alpha(self) -> Scalar:
+        """The output scale α."""
+        return self.scale.tree
+
+    @property
+    def time_scale(self) -> Scalar:
         """The inner model's time scale divided by α²."""
         return time_scale(self.model) / self.alpha**2
 
@@ -61,7 +74,7 @@ class Scaled(eqx.Module):
         f = self.model(x)
         if self.initial is not None:
             f = f - self.initial(x)
-        return self.alpha * f
+        return self.alpha.astype(f.dtype) * f
 
 
 class Antisymmetric(eqx.Module):
@@ -88,7 +101,7 @@ class Antisymmetric(eqx.Module):
         self.b = _copy_arrays(model)
 
     @property
-    def time_scale(self) -> float:
+    def time_scale(self) -> float | Scalar:
         """The time scale of the model that was wrapped."""
         return time_scale(self.a)
 

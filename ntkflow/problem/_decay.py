@@ -3,8 +3,11 @@
 from typing import final
 
 import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
 
 from .._errors import unknown_name
+from .._types import Number
 
 
 @final
@@ -19,7 +22,7 @@ class Decay(eqx.Module):
         towards: `"zero"`, or `"initial"` for the parameters training starts from.
     """
 
-    strength: float | int
+    strength: Number
     towards: str = eqx.field(static=True, default="zero")
 
     def __check_init__(self):
@@ -27,3 +30,14 @@ class Decay(eqx.Module):
             raise ValueError(f"decay must be ≥ 0, got {self.strength}.")
         if self.towards not in {"zero", "initial"}:
             raise unknown_name("decay target", self.towards, ["zero", "initial"])
+
+    def astype(self, dtype: np.dtype) -> "Decay":
+        """The same decay, its strength an array that is not compiled into programs.
+
+        Args:
+            dtype: The dtype of the parameters.
+
+        Returns:
+            A decay.
+        """
+        return Decay(jnp.asarray(self.strength, dtype), self.towards)

@@ -50,7 +50,7 @@ class Problem(eqx.Module):
         y_test: Test targets, or None.
         loss: The loss of one example.
         decay: L2 decay, or None.
-        time_scale: c, the factor of the flow.
+        asked_time_scale: c as the caller gave it, or None.
         reduction: `"sum"`, or `"mean"`, which divides c by the number of examples.
         classes: Whether the targets name classes: labels, or rows of one code.
         n_outputs: Number of outputs K.
@@ -69,7 +69,7 @@ class Problem(eqx.Module):
     y_test: Shaped[Array, "Nt ..."] | None
     loss: AbstractLoss
     decay: Decay | None
-    time_scale: float
+    asked_time_scale: Scalar | None
     reduction: str = eqx.field(static=True)
     classes: bool = eqx.field(static=True)
     n_outputs: int = eqx.field(static=True)
@@ -125,7 +125,8 @@ class Problem(eqx.Module):
         self.params, self.static = partition(model, trainable)
         dtype = params_dtype(self.params)
         self.loss = SquaredError() if loss is None else as_loss(loss)
-        self.decay = decay if isinstance(decay, Decay | None) else Decay(decay)
+        decay = decay if isinstance(decay, Decay | None) else Decay(decay)
+        self.decay = None if decay is None else decay.astype(dtype)
         self.reduction = reduction
         self.x = as_inputs(x, "x", dtype, allow_nan=allow_nan)
         self.y = as_targets(y, "y", dtype)
@@ -134,12 +135,12 @@ class Problem(eqx.Module):
             self.x_test = as_inputs(x_test, "x_test", dtype, allow_nan=allow_nan)
             self.y_test = as_targets(y_test, "y_test", dtype)
         self.classes = name_classes(np.asarray(self.y))
-        if time_scale is None:
-            scale = model_time_scale(model)
-            time_scale = scale / len(self.x) if reduction == "mean" else scale
-        if not time_scale > 0:
+        if time_scale is not None and not time_scale > 0:
             raise ValueError(f"time_scale must be positive, got {time_scale}.")
-        self.time_scale = float(time_scale)
+        asked = None if time_scale is None else jnp.asarray(time_scale, dtype)
+        self.asked_time_scale = asked
+        # Refused here and not in a run, if the model's own is no number.
+        _ = self.time_scale
         check_pair(self.x, self.y, "x", "y")
         self.n_outputs = check_output(self.model, self.x)
         if allow_nan:
@@ -167,6 +168,19 @@ class Problem(eqx.Module):
         return jtu.tree_map(
             lambda leaf: leaf is not None, self.params, is_leaf=lambda x: x is None
         )
+
+    @property
+    def time_scale(self) -> float | Scalar:
+        """c, the factor of the flow: the caller's, or the model's and the reduction's.
+
+        It is read off the model, so that every member of an ensemble has its own.
+        """
+        if self.asked_time_scale is not None:
+            return self.asked_time_scale
+        scale = model_time_scale(self.model)
+        if self.reduction == "mean":
+            scale = scale / len(self.x)
+        return jnp.asarray(scale, self.dtype) if eqx.is_array(scale) else scale
 
     @property
     def n_examples(self) -> int:

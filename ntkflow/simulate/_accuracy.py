@@ -207,6 +207,14 @@ def _scaled(
 ) -> Solve:
     if isinstance(solve.controller, dfx.ConstantStepSize):
         return eqx.tree_at(lambda s: s.dt0, solve, jnp.asarray(solve.dt0, dtype))
+    if isinstance(solve.controller, EqualSteps):
+
+        def lengths(solve: Any) -> tuple[Any, Any]:
+            return solve.controller.length, solve.solver.learning_rate
+
+        return eqx.tree_at(
+            lengths, solve, [jnp.asarray(v, dtype) for v in lengths(solve)]
+        )
     if not isinstance(_innermost(solve.controller), dfx.PIDController):
         return solve
 

@@ -22,7 +22,7 @@ from ..solvers import AbstractCountedSolver, Work
 from ._auto import Auto, Log, Seen
 from ._compiling import CompileClock
 from ._forecast import Prices, price
-from ._lanes import Lanes, take
+from ._lanes import Lanes, split_numbers, take
 from ._reason import Reason
 from ._records import Progressed, SolveState, Span
 from ._segments import clip_floor
@@ -148,11 +148,13 @@ class Integration:
         if lanes.number is None:
             return function(solve, lanes.problem, *per_lane, *extra)
 
-        def one(params, static, per_lane):
-            problem = lanes.problem.with_parts(params, static)
-            return function(solve, problem, *per_lane, *extra)
+        own, shared = split_numbers(solve)
 
-        return eqx.filter_vmap(one)(lanes.params, lanes.static, per_lane)
+        def one(own, params, static, per_lane):
+            problem = lanes.problem.with_parts(params, static)
+            return function(eqx.combine(own, shared), problem, *per_lane, *extra)
+
+        return eqx.filter_vmap(one)(own, lanes.params, lanes.static, per_lane)
 
     def like(self, log: Log | None) -> SolveState:
         """What the state of a solve looks like when `auto` stands as it says.
@@ -215,10 +217,11 @@ class Integration:
         lanes = self.lanes
         if lanes.number is None:
             return _advance(self.solve, lanes.problem, self.constants, self.state, span)
+        own, shared = split_numbers(self.solve)
         return _advance_many(
-            self.solve,
+            shared,
             lanes.problem,
-            (lanes.params, lanes.static, self.constants, self.state),
+            (own, lanes.params, lanes.static, self.constants, self.state),
             span,
         )
 
@@ -368,9 +371,10 @@ class Integration:
 
 @eqx.filter_jit
 @at_full_precision
-def _advance_many(solve: Solve, problem: Problem, stacked: Any, span: Span):
+def _advance_many(shared: Solve, problem: Problem, stacked: Any, span: Span):
     def one(stacked, window, budget):
-        params, static, constants, state = stacked
+        own, params, static, constants, state = stacked
+        solve = eqx.combine(own, shared)
         lane = problem.with_parts(params, static)
         lane_span = Span(window, budget, span.end, span.end_floor)
         return solve.advance(lane, constants, state, lane_span)

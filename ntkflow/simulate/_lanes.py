@@ -6,7 +6,9 @@ import equinox as eqx
 import jax.tree_util as jtu
 
 from .._types import Params
+from ..flows import AbstractFlow, is_built_in
 from ..problem import Problem
+from ..solvers import Descent, EqualSteps
 
 
 class Lanes(NamedTuple):
@@ -36,6 +38,47 @@ class Lanes(NamedTuple):
         if self.number is None:
             return self.problem
         return self.problem.with_parts(take(self.params, i), take(self.static, i))
+
+    def member_of(self, tree: Any, i: int) -> Any:
+        """A solve, or flows, with the numbers of one lane.
+
+        Args:
+            tree: A solve or flows.
+            i: Index of the lane.
+
+        Returns:
+            The same, with one learning rate or damping where there is one a lane.
+        """
+        if self.number is None:
+            return tree
+        own, shared = split_numbers(tree)
+        return eqx.combine(take(own, i), shared)
+
+
+def split_numbers(tree: Any) -> tuple[Any, Any]:
+    """Splits a solve or flows into what differs between ensemble members and the rest.
+
+    Args:
+        tree: A solve or flows.
+
+    Returns:
+        The learning rates and dampings that hold one number a member, and the rest,
+        each of the structure of `tree`.
+    """
+
+    def differs(node: Any) -> Any:
+        owner = _has_numbers(node)
+        return jtu.tree_map(
+            lambda leaf: owner and eqx.is_inexact_array(leaf) and leaf.ndim == 1, node
+        )
+
+    return eqx.partition(tree, jtu.tree_map(differs, tree, is_leaf=_has_numbers))
+
+
+def _has_numbers(node: Any) -> bool:
+    if isinstance(node, AbstractFlow):
+        return is_built_in(node)
+    return isinstance(node, EqualSteps | Descent)
 
 
 def take(tree: Any, i: int) -> Any:

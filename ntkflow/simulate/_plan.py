@@ -322,7 +322,7 @@ def _controller(
     smooth: bool,
 ) -> dfx.AbstractStepSizeController:
     if isinstance(solver, Descent):
-        return EqualSteps(float(solver.learning_rate))
+        return EqualSteps(solver.learning_rate)
     if controller is None:
         if not isinstance(solver, dfx.AbstractAdaptiveSolver):
             raise ValueError(

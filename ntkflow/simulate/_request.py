@@ -90,7 +90,8 @@ class Request:
         def computed(arrays: Any) -> Any:
             problem = eqx.combine(arrays, rest)
             params = problem.params
-            rates = [_rates(planned.solve, problem) for planned in self.planned]
+            solves = [self.lanes.member_of(one.solve, 0) for one in self.planned]
+            rates = [_rates(solve, problem) for solve in solves]
             events = [one for p in self.planned for one in p.solve.events]
             read = [e.value(problem, params, e.reference(problem)) for e in events]
             inputs = (problem.x, problem.x_test)
@@ -106,8 +107,10 @@ class Request:
             p.solve.coupled.parameter_flows[0].name for p in planned if p.measured
         ]
         decay = problem.decay
+        members = range(self.lanes.number or 1)
+        scales = [float(self.lanes.lane(i).time_scale) for i in members]
         return {
-            "time_scale": problem.time_scale,
+            "time_scale": scales[0] if len(set(scales)) == 1 else scales,
             "reduction": problem.reduction,
             "loss": printed(problem.loss),
             "decay": "none" if decay is None else printed(decay),

@@ -153,7 +153,8 @@ class Run:
         lanes = []
         for i in range(self._lanes):
             problem = request.lanes.lane(i)
-            lanes.append(_Lane(problem, compute_reference(reader, problem)))
+            own = request.lanes.member_of(reader, i)
+            lanes.append(_Lane(problem, compute_reference(own, problem)))
         return reader, lanes
 
     def _once(self) -> dict[str, np.ndarray]:
@@ -374,13 +375,14 @@ class Run:
         reader, lanes = self._solves[index]
         for i, lane in enumerate(lanes):
             constants = _lane_constants(integration, i)
+            own = self._request.lanes.member_of(reader, i)
             for j, state in enumerate(segment.saved[i]):
                 at = int(segment.first[i]) + j
                 left = ", compiling first" if pace.compiles else pace.left()
                 self._line.update(f"reading save time {at + 1} of {len(times)}{left}")
                 stored, began = at < len(lane.stored), clock.perf_counter()
                 record = lane.stored[at] if stored else read_record(
-                    reader, lane.problem, constants, lane.reference, times[at], state,
+                    own, lane.problem, constants, lane.reference, times[at], state,
                     self._linearized(i, at), _memory(lane, times, at),
                 )  # fmt: skip
                 if not stored:

@@ -5,14 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import diffrax as dfx
-import equinox as eqx
-import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import ArrayLike
 
 from .._precision import at_full_precision
 from .._progress import Progress
-from ..flows import AbstractFlow, Coupled, kind_of
+from ..flows import AbstractFlow, Coupled, kind_of, with_arrays
 from ..measures import (
     AbstractMeasure,
     check_affordable,
@@ -22,11 +20,11 @@ from ..measures import (
 from ..problem import Problem
 from ._compiling import CompileClock
 from ._derivatives import check_derivatives, find_obstacles, takes_forward
+from ._ensemble import as_lanes, check_numbers
 from ._events import AbstractEvent
 from ._growth import growth_warning
 from ._judge import ALLOWED, accuracy_warning
 from ._kinks import find_kinks
-from ._lanes import Lanes
 from ._plan import (
     check_kinds,
     check_times,
@@ -164,14 +162,16 @@ def simulate(
     check_switches(throw=throw, global_error=global_error)
     if resume and checkpoint is None:
         raise ValueError("resume=True needs checkpoint=, the directory to resume from.")
-    lanes = _lanes(problem, ensemble, events, dense=dense)
+    lanes = as_lanes(problem, ensemble, events, dense=dense)
     asked = default_flows() if flows is None else tuple(flows)
     obstacles = find_obstacles(problem)
     forward = obstacles.forward is None
     if measures is None:
         measures = _measures_for(problem, complete_flows(asked, ()), forward=forward)
     collect_variables(measures, problem)
-    all_flows = complete_flows(asked, measures)
+    completed = complete_flows(asked, measures)
+    all_flows = [with_arrays(flow, problem.dtype) for flow in completed]
+    check_numbers(all_flows, lanes)
     _check_events(events, problem, all_flows)
     costly = [event for event in events if event.costly]
     planned = plan_solves(
@@ -312,30 +312,3 @@ def _check_events(
                 f"{event} holds already at t = 0 (value {float(value):g}): nothing "
                 "would be simulated. Choose another threshold."
             )
-
-
-def _lanes(
-    problem: Problem, ensemble: Any, events: Sequence[AbstractEvent], *, dense: bool
-) -> Lanes:
-    if ensemble is None:
-        return Lanes(problem, problem.params, problem.static, None)
-    if events or dense:
-        raise ValueError(
-            "An ensemble takes neither events nor dense output, since its members "
-            "would end at different times: simulate its members one by one."
-        )
-    expected = jtu.tree_structure(eqx.filter(problem.model, eqx.is_array))
-    found = jtu.tree_structure(eqx.filter(ensemble, eqx.is_array))
-    own = jtu.tree_leaves(eqx.filter(problem.model, eqx.is_array))
-    stacked = jtu.tree_leaves(eqx.filter(ensemble, eqx.is_array))
-    counts = {leaf.shape[0] for leaf in stacked if leaf.ndim > 0}
-    same = expected == found and len(own) == len(stacked) and len(counts) == 1
-    if not same or any(
-        a.shape != b.shape[1:] for a, b in zip(own, stacked, strict=True)
-    ):
-        raise ValueError(
-            "ensemble must be the problem's model with a leading axis on every array: "
-            "equinox.filter_vmap(make_model)(keys), with the make_model of the problem."
-        )
-    params, static = eqx.partition(ensemble, problem.trainable)
-    return Lanes(problem, params, static, counts.pop())

@@ -35,7 +35,7 @@ def check_updates(
         if not isinstance(solve.controller, EqualSteps):
             continue
         eps = float(np.finfo(problem.dtype).eps)
-        length = solve.controller.length
+        length = float(np.min(solve.controller.length))
         # As many as the device makes: an end that is off by rounding is no update more.
         updates = math.ceil(end / length * (1 - 2 * eps))
         if updates * eps > MAX_UPDATES_EPS:

@@ -6,8 +6,9 @@ from typing import Any, ClassVar, final
 import diffrax as dfx
 import jax.numpy as jnp
 import jax.tree_util as jtu
+import numpy as np
 
-from .._types import Scalar
+from .._types import Number, Numbers, Scalar
 from ._equal_steps import rounding
 
 
@@ -76,13 +77,13 @@ class Descent(dfx.AbstractSolver[None]):
         tests/simulate/test_descent.py::test_every_update_is_that_of_a_loop
     """
 
-    learning_rate: float | int
+    learning_rate: Number | Numbers
 
     term_structure: ClassVar = dfx.AbstractTerm
     interpolation_cls: ClassVar[Callable[..., BetweenUpdates]] = BetweenUpdates
 
     def __check_init__(self):
-        if not self.learning_rate > 0:
+        if not np.all(np.asarray(self.learning_rate) > 0):
             raise ValueError(
                 f"learning_rate must be positive, got {self.learning_rate}."
             )

@@ -5,7 +5,7 @@ from typing import NamedTuple, final
 import diffrax as dfx
 import jax.numpy as jnp
 
-from .._types import IntScalar, Scalar
+from .._types import IntScalar, Number, Numbers, Scalar
 
 
 class EqualStepsState(NamedTuple):
@@ -34,7 +34,7 @@ class EqualSteps(dfx.AbstractStepSizeController[EqualStepsState, None]):
         tests/solvers/test_descent.py::test_ends_of_equal_steps_do_not_drift
     """
 
-    length: float
+    length: Number | Numbers
 
     def wrap(self, direction):
         """Itself.

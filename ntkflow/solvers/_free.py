@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._types import Scalar
+from .._types import Number, Scalar
 
 
 class Free(NamedTuple):
@@ -19,8 +19,8 @@ class Free(NamedTuple):
         damping: d, in units of 1/time; None without inertia.
     """
 
-    shift: float | int
-    damping: float | int | None
+    shift: Number
+    damping: Number | None
 
     @property
     def components(self) -> int:

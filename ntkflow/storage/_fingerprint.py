@@ -22,9 +22,15 @@ def printed(tree: Any) -> str:
         tree: The pytree.
 
     Returns:
-        Its structure and static values, arrays by shape and dtype alone.
+        Its structure and static values, arrays by shape and dtype alone but for those
+        of no axes, which are printed as the numbers that they are.
     """
-    return _without_addresses(eqx.tree_pformat(tree))
+    shown = jax.tree.map(lambda leaf: leaf.item() if _is_number(leaf) else leaf, tree)
+    return _without_addresses(eqx.tree_pformat(shown))
+
+
+def _is_number(leaf: Any) -> bool:
+    return eqx.is_array(leaf) and leaf.ndim == 0 and not is_key(leaf)
 
 
 _LIBRARIES: Final = frozenset({

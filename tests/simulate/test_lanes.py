@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from ntkflow import measures
-from ntkflow.flows import Gradient, Linearized, Residual
-from ntkflow.models import MLP
+from ntkflow.flows import Descent, Gradient, Linearized, Modified, Momentum, Residual
+from ntkflow.models import MLP, Scaled
 from ntkflow.problem import Problem
 from ntkflow.simulate import Trajectory, log_times, simulate
 from tests.simulate.problems import tiny
@@ -61,6 +61,86 @@ def test_an_ensemble_equals_single_runs(tmp_path):
     np.testing.assert_allclose(trained, saved, rtol=1e-12, atol=1e-12)
     loaded = Trajectory.load(tmp_path)
     np.testing.assert_array_equal(loaded.dataset.f_train, run.dataset.f_train)
+
+
+def stacked(model, count):
+    """The same model as every member of an ensemble."""
+    return jax.tree.map(
+        lambda leaf: jax.numpy.stack([leaf] * count) if eqx.is_array(leaf) else leaf,
+        model,
+    )
+
+
+def test_members_have_output_scales_of_their_own():
+    base = tiny()
+    alphas = np.asarray([0.3, 1.0, 4.0])
+    problem = Problem(Scaled(base.model, 1.0), base.x, base.y, reduction="mean")
+    settings = SETTINGS | {"measures": [measures.KernelDrift(), measures.Modes()]}
+    ensemble = eqx.filter_vmap(lambda alpha: Scaled(base.model, alpha))(alphas)
+    run = simulate(problem, TIMES, ensemble=ensemble, **settings)
+    assert run.dataset.attrs["time_scale"] == pytest.approx(list(1 / alphas**2 / 6))
+    for i, alpha in enumerate(alphas):
+        alone = eqx.tree_at(
+            lambda p: p.static.scale.tree, problem, jax.numpy.asarray(alpha)
+        )
+        single = simulate(alone, TIMES, **settings)
+        np.testing.assert_allclose(alone.time_scale, 1 / alpha**2 / 6)
+        scale = float(np.abs(single.dataset.f_train).max())
+        for name in ("f_train", "kernel_drift", "mode_rate_current"):
+            gap = np.abs(run.dataset[name].isel(seed=i) - single.dataset[name]).max()
+            own = scale if name == "f_train" else np.abs(single.dataset[name]).max()
+            assert gap <= solver(RTOL) * own, name
+
+
+RATES, DAMPINGS = (0.01, 0.02, 0.04), (0.5, 1.0, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("flow", "of_member"),
+    [
+        (Descent(np.asarray(RATES)), lambda i: Descent(RATES[i])),
+        (Momentum(np.asarray(DAMPINGS)), lambda i: Momentum(DAMPINGS[i])),
+        (
+            Descent(np.asarray(RATES), momentum=np.asarray([0.3, 0.5, 0.7])),
+            lambda i: Descent(RATES[i], momentum=(0.3, 0.5, 0.7)[i]),
+        ),
+        (
+            Modified(Descent(np.asarray(RATES))),
+            lambda i: Modified(Descent(RATES[i])),
+        ),
+    ],
+    ids=["rates", "dampings", "momenta", "modified"],
+)
+def test_members_have_rates_of_their_own(flow, of_member):
+    problem = tiny()
+    settings = SETTINGS | {"measures": [measures.EnergyDefect()]}
+    ensemble = stacked(problem.model, 3)
+    run = simulate(problem, TIMES[:3], flows=[flow], ensemble=ensemble, **settings)
+    for i in range(3):
+        single = simulate(problem, TIMES[:3], flows=[of_member(i)], **settings)
+        scale = float(np.abs(single.dataset.f_train).max())
+        for name, size in (("f_train", scale), ("energy_defect", 1.0)):
+            gap = np.abs(run.dataset[name].isel(seed=i) - single.dataset[name]).max()
+            assert gap <= solver(RTOL) * size, name
+
+
+def test_one_number_a_member_is_refused_without_members():
+    problem = tiny()
+    flows = [Descent(np.asarray(RATES))]
+    with pytest.raises(ValueError, match=r"3 learning rates.*pass ensemble="):
+        simulate(problem, TIMES, flows=flows, **SETTINGS)
+    with pytest.raises(ValueError, match="the ensemble 2 members"):
+        simulate(
+            problem, TIMES, flows=flows, ensemble=stacked(problem.model, 2), **SETTINGS
+        )
+    with pytest.raises(ValueError, match="momentum must be positive for every member"):
+        Descent(0.1, momentum=np.asarray([0.0, 0.5]))
+    with pytest.raises(ValueError, match=r"shape \(1, 2\)"):
+        Momentum(np.ones((1, 2)))
+    scaled = Problem(Scaled(problem.model, 1.0), problem.x, problem.y)
+    negative = eqx.filter_vmap(lambda a: Scaled(problem.model, a))(-np.ones(2))
+    with pytest.raises(ValueError, match=r"alpha of every member .* positive"):
+        simulate(scaled, TIMES, ensemble=negative, **SETTINGS)
 
 
 def test_flows_with_their_own_solvers_are_merged():
