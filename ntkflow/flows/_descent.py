@@ -10,7 +10,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, ArrayLike, Int
 
 from .._types import Number, Numbers, Params, Scalar
 from ..problem import Problem
@@ -78,9 +78,9 @@ class Descent(AbstractParameterFlow):
 
     def __init__(
         self,
-        learning_rate: Number | Numbers,
+        learning_rate: ArrayLike,
         *,
-        momentum: Number | Numbers = 0.0,
+        momentum: ArrayLike = 0.0,
         batches: Any = None,
         name: str = "descent",
     ):

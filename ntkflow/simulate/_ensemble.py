@@ -63,7 +63,7 @@ def _check_scales(ensemble: Any, lanes: Lanes) -> None:
     nodes = jtu.tree_leaves(ensemble, is_leaf=lambda node: isinstance(node, Scaled))
     for node in nodes:
         if isinstance(node, Scaled):
-            alpha = np.asarray(node.alpha)
+            alpha = np.asarray(node.scale.tree)
             if not np.all((alpha > 0) & np.isfinite(alpha)):
                 raise ValueError(
                     "The output scale alpha of every member of the ensemble must be "

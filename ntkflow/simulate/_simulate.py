@@ -130,7 +130,8 @@ def simulate(
         resume: Whether to go on with the run that `checkpoint` holds.
         ensemble: Models stacked on a leading axis, as `equinox.filter_vmap` of a
             model's constructor over keys returns them; integrated together, in place
-            of the problem's own model.
+            of the problem's own model. Members may differ in the scale of `Scaled`, and
+            in a learning rate, momentum or damping that is a vector of one a member.
         progress: Whether to report on standard error.
         throw: Whether a numerical failure raises at the end.
         max_steps: Steps after which a solve gives up.
