@@ -305,7 +305,8 @@ class Integration:
                 one = self.constants, self.state.y
                 if self.lanes.number is not None:
                     one = take(one, 0)
-                self._prices = price(self.solve, self.lanes.lane(0), *one)
+                solve = self.lanes.member_of(self.solve, 0)
+                self._prices = price(solve, self.lanes.lane(0), *one)
             name = auto.choose(log, seen, self._prices)
         if name == log.name:
             log.turn(seen)
