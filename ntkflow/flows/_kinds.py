@@ -4,6 +4,7 @@ from ._base import AbstractFlow
 from ._descent import Descent
 from ._modified import Modified
 from ._parameters import Gradient, Momentum
+from ._quadrature import Quadrature
 from ._residual import Linearized, Residual
 
 _KINDS = {
@@ -41,4 +42,4 @@ def is_built_in(flow: AbstractFlow) -> bool:
     Returns:
         False for a flow of one's own.
     """
-    return isinstance(flow, Residual) or type(flow) in _KINDS
+    return isinstance(flow, Residual | Quadrature) or type(flow) in _KINDS

@@ -4,10 +4,12 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
 
 from .._precision import at_full_precision
 from ..flows import OutputState
-from ..problem import Problem
+from ._lanes import Lanes, take
 from ._solve import Solve
 
 
@@ -15,12 +17,12 @@ class DenseOutput:
     """Interpolations of all segments of all solves; grows with the run's length.
 
     Args:
-        problem: The problem.
+        lanes: The models.
     """
 
-    def __init__(self, problem: Problem):
-        self._problem = problem
-        self._solves: list[tuple[Solve, Any, list[tuple[float, Any]]]] = []
+    def __init__(self, lanes: Lanes):
+        self._lanes = lanes
+        self._solves: list[tuple[Solve, Any, list[tuple[np.ndarray, Any]]]] = []
 
     def add_solve(self, solve: Solve, constants: Any) -> None:
         """Begins the record of another solve.
@@ -35,16 +37,15 @@ class DenseOutput:
         """Forgets the last solve, which is integrated again at a tighter tolerance."""
         self._solves.pop()
 
-    def add_segment(self, end: float, interpolation: Any) -> None:
+    def add_segment(self, ends: np.ndarray, interpolation: Any) -> None:
         """Adds a segment of the last solve.
 
         Args:
-            end: Time at its end.
+            ends: Time at its end, lane by lane.
             interpolation: diffrax's dense interpolation over it.
         """
-        self._solves[-1][2].append((end, interpolation))
+        self._solves[-1][2].append((ends, interpolation))
 
-    @at_full_precision
     def evaluate(self, t: float | int) -> dict[str, OutputState]:
         """The outputs of every flow at one time.
 
@@ -52,21 +53,40 @@ class DenseOutput:
             t: Training time.
 
         Returns:
-            Outputs by flow name.
+            Outputs by flow name; of an ensemble stacked on a leading axis, NaN for the
+            members that ended before.
 
         Raises:
             ValueError: If `t` is outside the run.
         """
         found: dict[str, OutputState] = {}
-        for solve, constants, segments in self._solves:
-            last = segments[-1][0]
+        for index, (_, _, segments) in enumerate(self._solves):
+            last = float(segments[-1][0].max())
             if not 0 <= t <= last:
                 raise ValueError(f"t = {t:g} is outside the run, 0 … {last:g}.")
-            interpolation = next(part for end, part in segments if t <= end)
-            packed = _evaluate(interpolation, jnp.asarray(t, self._problem.dtype))
-            state = solve.coupled.unpack(packed, self._problem)
-            found |= solve.coupled.outputs(state, self._problem, constants)
+            if self._lanes.number is None:
+                found |= self._of_member(index, 0, t)
+                continue
+            members = [self._of_member(index, i, t) for i in range(self._lanes.number)]
+            found |= jtu.tree_map(lambda *leaves: jnp.stack(leaves), *members)
         return found
+
+    @at_full_precision
+    def _of_member(self, index: int, i: int, t: float | int) -> dict[str, OutputState]:
+        """The outputs of one member in one solve; NaN beyond its end."""
+        solve, constants, segments = self._solves[index]
+        ends, interpolation = next(
+            (part for part in segments if t <= part[0][i]), segments[-1]
+        )
+        if self._lanes.number is not None:
+            constants, interpolation = take(constants, i), take(interpolation, i)
+        problem = self._lanes.lane(i)
+        packed = _evaluate(interpolation, jnp.asarray(t, problem.dtype))
+        coupled = self._lanes.member_of(solve.coupled, i)
+        outputs = coupled.outputs(coupled.unpack(packed, problem), problem, constants)
+        if t <= ends[i]:
+            return outputs
+        return jtu.tree_map(lambda leaf: jnp.full_like(leaf, jnp.nan), outputs)
 
 
 @eqx.filter_jit

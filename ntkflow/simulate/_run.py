@@ -122,7 +122,7 @@ class Run:
         self._began = self._written = clock.perf_counter()
         self._seconds_before = self._compiling_before = 0.0
         self._line.update(_COMPILING)
-        self._dense = DenseOutput(request.problem) if request.dense else None
+        self._dense = DenseOutput(request.lanes) if request.dense else None
         self._judge = Judge(request)
         self._solves = [self._open(planned) for planned in request.planned]
         once = self._once()
@@ -311,7 +311,7 @@ class Run:
                 self._note_shifts(lanes, shifts)
             previous = self._read(index, run, companion, segment, previous, pace)
             if self._dense is not None:
-                self._dense.add_segment(t, segment.interpolation)
+                self._dense.add_segment(segment.times, segment.interpolation)
             self._report(planned, integration, pace)
             if segment.next_solver is not None:
                 self._line.update(f"{segment.next_solver} takes over, {_COMPILING}")
