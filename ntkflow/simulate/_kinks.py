@@ -17,7 +17,7 @@ import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
 
-from .._equations import parameters, programs
+from .._equations import opened, parameters, programs
 from .._precision import at_full_precision
 from ..problem import Problem
 
@@ -201,8 +201,7 @@ def _is_real(equation: jex.JaxprEqn) -> bool:
 def _is_smooth(equation: jex.JaxprEqn) -> bool:
     """Whether it calls a function that is known by its name, as JAX prints it."""
     called = parameters(equation).get("call_jaxpr")
-    about = getattr(getattr(called, "jaxpr", None), "debug_info", None)
-    return getattr(about, "func_name", None) in _SMOOTH
+    return called is not None and opened(called).debug_info.func_name in _SMOOTH
 
 
 def _are_positive(equation: jex.JaxprEqn, positive: set[Any]) -> bool:
