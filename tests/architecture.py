@@ -17,6 +17,7 @@ from typing import TypeVar
 PACKAGE = "ntkflow"
 ROOMS = (
     "_types",
+    "_equations",
     "_errors",
     "_progress",
     "_precision",
@@ -222,6 +223,17 @@ def find_private_jax(source: Source) -> list[str]:
     return [source.fault(line, "this is private to JAX") for line in sorted(lines)]
 
 
+def find_raw_parameters(source: Source) -> list[str]:
+    """Parameters of equations that are read elsewhere: JAX changes their names."""
+    if source.room == "_equations":
+        return []
+    return [
+        source.fault(node, "parameters of equations are read by _equations.parameters")
+        for node in source.nodes(ast.Attribute)
+        if node.attr == "params" and dotted(node.value).split(".")[-1] == "equation"
+    ]
+
+
 def find_pickle(source: Source) -> list[str]:
     faults = [
         source.fault(line, f"{name.split('.')[0]} runs code when it reads a file")
@@ -401,6 +413,7 @@ RULES: tuple[Callable[[Source], list[str]], ...] = (
     find_measures_importing_flows,
     find_stray_solves,
     find_private_jax,
+    find_raw_parameters,
     find_pickle,
     find_bare_excepts,
     find_nan_to_num,

@@ -6,14 +6,31 @@ bits, memory, operations or accuracy at the edge of a precision is compiled as u
 
 from typing import Any, Final
 
-QUICK: Final[dict[str, Any]] = {
-    "xla_backend_optimization_level": 0,
-    "xla_cpu_use_fusion_emitters": False,
-    "xla_llvm_disable_expensive_passes": True,
-}
+import jax
+
+
+def known(**options: Any) -> dict[str, Any]:
+    """Those of the options that the installed XLA has."""
+    empty, found = jax.jit(lambda: None).lower(), {}
+    for name, value in options.items():
+        try:
+            empty.compile(compiler_options={name: value})
+        except jax.errors.JaxRuntimeError as error:
+            if "No such compile option" not in str(error):
+                raise
+        else:
+            found[name] = value
+    return found
+
+
+QUICK: Final[dict[str, Any]] = known(
+    xla_backend_optimization_level=0,
+    xla_cpu_use_fusion_emitters=False,
+    xla_llvm_disable_expensive_passes=True,
+)
 """Options of `jax.jit`: a fifth of the time of compiling."""
 
-FUSED: Final[dict[str, Any]] = {"xla_cpu_use_fusion_emitters": True}
+FUSED: Final[dict[str, Any]] = known(xla_cpu_use_fusion_emitters=True)
 """Options of `jax.jit`: as users compile, where tests leave fusion kernels out.
 
 For claims that two programs round alike.

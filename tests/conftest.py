@@ -2,8 +2,9 @@
 
 import gc
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 
 # One thread pool per worker: two cores shared by two workers, not oversubscribed.
@@ -11,11 +12,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 # More than half of a test's time is compilation, and half of that goes into the kernels
 # that XLA makes of fused operations. Without them numbers differ by rounding. A release
-# that does not know the flag would end the process.
-if version("jaxlib").startswith("0.10."):
-    os.environ["XLA_FLAGS"] = (
-        os.environ.get("XLA_FLAGS", "") + " --xla_cpu_use_fusion_emitters=false"
+# that does not know the flag ends its process, so another process is asked, once: the
+# workers of pytest-xdist have what the first one found.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    flags = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_use_fusion_emitters=false"
+    asked = subprocess.run(
+        [sys.executable, "-c", "import jax; jax.devices()"],
+        env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        check=False,
     )
+    if asked.returncode == 0:
+        os.environ["XLA_FLAGS"] = flags
 
 import jax
 import jaxtyping

@@ -96,6 +96,8 @@ BAD = [
         house.find_private_jax,
         module("kernels.py", f'importlib.import_module("{PRIVATE}.core")'),
     ),
+    (house.find_raw_parameters, module("kernels.py", 'equation.params["mode"]')),
+    (house.find_raw_parameters, module("kernels.py", "p = step.equation.params")),
     (house.find_pickle, module("storage.py", "def f():\n    import pickle")),
     (house.find_pickle, module("storage.py", "from cloudpickle import dumps")),
     (house.find_pickle, module("storage.py", "np.load(file, allow_pickle=True)")),
@@ -147,6 +149,8 @@ GOOD = [
         module("simulate/_solve.py", "from diffrax import diffeqsolve"),
     ),
     (house.find_private_jax, module("kernels.py", "import jax.extend.core")),
+    (house.find_raw_parameters, module("_equations.py", "equation.params")),
+    (house.find_raw_parameters, module("kernels.py", "parameters(equation)")),
     (house.find_pickle, module("storage.py", "np.load(file, allow_pickle=False)")),
     (
         house.find_bare_excepts,

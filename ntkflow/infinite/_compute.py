@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from ntkflow._equations import programs
 from ntkflow._precision import at_full_precision
 from ntkflow.infinite._layer import AbstractLayer
 from ntkflow.infinite._moments import Moments
@@ -192,7 +193,7 @@ def _cost(contract: Callable[..., Any], examples: Examples) -> Cost:
 def _equations(jaxpr: Any) -> Iterator[jex.JaxprEqn]:
     for equation in jaxpr.eqns:
         yield equation
-        for inner in jex.jaxprs_in_params(equation.params):
+        for inner in programs(equation):
             yield from _equations(inner)
 
 

@@ -5,6 +5,8 @@ from typing import Any, cast
 
 import jax.extend.core as jex
 
+from ntkflow._equations import parameters, programs
+
 
 def count_flops(jaxpr: jex.Jaxpr) -> int:
     """Operations of one evaluation: two for each multiply-add of a product.
@@ -21,8 +23,8 @@ def count_flops(jaxpr: jex.Jaxpr) -> int:
     """
     total = 0
     for equation in jaxpr.eqns:
-        name, params = equation.primitive.name, equation.params
-        inner = [count_flops(body) for body in jex.jaxprs_in_params(params)]
+        name, params = equation.primitive.name, parameters(equation)
+        inner = [count_flops(body) for body in programs(equation)]
         if inner:
             once = max(inner) if name == "cond" else sum(inner)
             total += params.get("length", 1) * once
@@ -44,16 +46,14 @@ def count_numbers(jaxpr: jex.Jaxpr) -> int:
     total = 0
     for equation in jaxpr.eqns:
         total += sum(_size(out) for out in equation.outvars)
-        repeats = equation.params.get("length", 1)  # of a scan; 1 elsewhere
-        total += repeats * sum(
-            count_numbers(inner) for inner in jex.jaxprs_in_params(equation.params)
-        )
+        repeats = parameters(equation).get("length", 1)  # of a scan; 1 elsewhere
+        total += repeats * sum(count_numbers(inner) for inner in programs(equation))
     return total
 
 
 def _each(equation: jex.JaxprEqn) -> int:
     """Operations for one number of an equation's result."""
-    name, params = equation.primitive.name, equation.params
+    name, params = equation.primitive.name, parameters(equation)
     if name == "dot_general":
         contracted = params["dimension_numbers"][0][0]
         shape = _shape(equation.invars[0])

@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 from jax.lax import GatherScatterMode as Mode
 
+from ntkflow._equations import parameters
 from ntkflow.kernels._chains import Atom, Chain, length
 from ntkflow.kernels._program import Encounter, Program, Step
 from ntkflow.kernels._views import Patches, Rows, View, size_of
@@ -68,7 +69,7 @@ def _row_axes(chain: Chain, dims: list[int]) -> frozenset[int]:
 
 
 def _matmul(program: Program, step: Step, side: int, chain: Chain) -> Meeting:
-    contracted, batched = step.equation.params["dimension_numbers"]
+    contracted, batched = parameters(step.equation)["dimension_numbers"]
     mine, others = contracted[side], contracted[1 - side]
     my_batch, other_batch = batched[side], batched[1 - side]
     free = [d for d in range(len(chain.axes)) if d not in {*mine, *my_batch}]
@@ -101,7 +102,7 @@ def _matmul(program: Program, step: Step, side: int, chain: Chain) -> Meeting:
 
 def _convolution(program: Program, step: Step, side: int, chain: Chain) -> Meeting:
     del side
-    params = step.equation.params
+    params = parameters(step.equation)
     numbers, groups = params["dimension_numbers"], params["feature_group_count"]
     batch, feature, *space = numbers.out_spec
     out_feature, in_feature, *window = numbers.rhs_spec
@@ -145,7 +146,7 @@ def _convolution(program: Program, step: Step, side: int, chain: Chain) -> Meeti
 
 def _lookup(program: Program, step: Step, side: int, chain: Chain) -> Meeting:
     del side
-    params, shape = step.equation.params, program.aval(step.outputs[0]).shape
+    params, shape = parameters(step.equation), program.aval(step.outputs[0]).shape
     n_rows, *_ = program.aval(step.inputs[0]).shape
     if step.name == "dynamic_slice":
         view = Rows(n_rows, None, drops=False)
@@ -192,7 +193,7 @@ def _repeat(program: Program, step: Step, side: int, chain: Chain) -> Meeting:
     del side
     shape = program.aval(step.outputs[0]).shape
     before = program.aval(step.inputs[0]).shape
-    targets = step.equation.params["broadcast_dimensions"]
+    targets = parameters(step.equation)["broadcast_dimensions"]
     kept = [d for d, target in enumerate(targets) if before[d] == shape[target]]
     rows = tuple(targets[d] for d in sorted(kept, key=lambda d: chain.axes[d]))
     positions = tuple(d for d in range(len(shape)) if d not in rows)

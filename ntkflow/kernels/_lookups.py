@@ -14,6 +14,8 @@ import jax.numpy as jnp
 from jax.lax import GatherScatterMode as Mode
 from jaxtyping import Array, Float, Integer
 
+from ntkflow._equations import parameters, programs
+
 REBUILT: Final = frozenset({
     *("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2"),
     *("cond", "scan"),
@@ -32,7 +34,7 @@ def promises(equation: jex.JaxprEqn) -> bool:
     """
     return (
         equation.primitive.name == "gather"
-        and equation.params["mode"] == Mode.PROMISE_IN_BOUNDS
+        and parameters(equation)["mode"] == Mode.PROMISE_IN_BOUNDS
         and jnp.issubdtype(equation.outvars[0].aval.dtype, jnp.inexact)  # pyright: ignore[reportAttributeAccessIssue]
     )
 
@@ -50,7 +52,7 @@ def has_promises(jaxpr: jex.Jaxpr) -> bool:
         promises(equation)
         or (
             equation.primitive.name in REBUILT
-            and any(map(has_promises, jex.jaxprs_in_params(equation.params)))
+            and any(map(has_promises, programs(equation)))
         )
         for equation in jaxpr.eqns
     )
@@ -90,7 +92,7 @@ def bind(equation: jex.JaxprEqn, values: Sequence[Any]) -> Sequence[Any]:
     Returns:
         Its results.
     """
-    primitive, params = equation.primitive, equation.params
+    primitive, params = equation.primitive, parameters(equation)
     with equation.ctx.manager:
         if promises(equation):
             return [_gather(params)(*values)]

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax.lax import GatherScatterMode as Mode
 from jaxtyping import PyTree
 
+from ntkflow._equations import opened, parameters, programs, scan_counts
 from ntkflow.kernels._rounding import bits, bits_left
 
 
@@ -130,7 +131,7 @@ class _Search:
 
     def described(self, what: str, inner: Any) -> str:
         """An obstacle, with the place in the user's code that it comes from."""
-        place = getattr(inner.jaxpr.debug_info, "func_src_info", None) or ""
+        place = getattr(opened(inner).debug_info, "func_src_info", None) or ""
         if any(f"{package}/" in place for package in ("equinox", "diffrax")):
             self.in_equinox = True
             return f"{what} inside equinox or diffrax"
@@ -156,7 +157,7 @@ class _Search:
         return [_is_in(v, varying) for v in jaxpr.outvars]
 
     def enter(self, equation: jex.JaxprEqn, varies: list[bool]) -> Sequence[bool]:
-        name, params = equation.primitive.name, equation.params
+        name, params = equation.primitive.name, parameters(equation)
         every = [True] * len(equation.outvars)
         if name == "stop_gradient":
             return [False]
@@ -181,14 +182,13 @@ class _Search:
                 self.reverse = self.described(what, params["body_jaxpr"])
             return found
         if name == "scan":
-            sizes = params["num_consts"], params["num_carry"]
-            return self.iterate(params["jaxpr"], varies, *sizes)
+            return self.iterate(params["jaxpr"], varies, *scan_counts(equation))
         if name == "cond":
             found = [
-                self.visit(branch.jaxpr, varies[1:]) for branch in params["branches"]
+                self.visit(opened(branch), varies[1:]) for branch in params["branches"]
             ]
             return [any(outs) for outs in zip(*found, strict=True)]
-        for inner in jex.jaxprs_in_params(params):
+        for inner in programs(equation):
             if len(inner.invars) == len(varies):
                 found = self.visit(inner, varies)
                 if len(found) == len(every):
@@ -205,7 +205,7 @@ class _Search:
         """The body of a loop until nothing more is found to vary."""
         varies = list(varies)
         while True:
-            found = self.visit(body.jaxpr, varies)
+            found = self.visit(opened(body), varies)
             carried = varies[n_consts : n_consts + n_carry]
             after = [a or b for a, b in zip(carried, found[:n_carry], strict=True)]
             if after == carried:

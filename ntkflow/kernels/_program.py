@@ -14,6 +14,7 @@ import jax
 import jax.extend.core as jex
 from jaxtyping import Array
 
+from ntkflow._equations import parameters
 from ntkflow.kernels._chains import Atom, Chain
 from ntkflow.kernels._lookups import bind
 
@@ -219,7 +220,7 @@ def _run_loop(
     kept: frozenset[int],
 ) -> tuple[Sequence[Any], dict[int, Any]]:
     """The scan with the body's taps among what is scanned, its kept slots returned."""
-    loop, params = step.loop, step.equation.params
+    loop, params = step.loop, parameters(step.equation)
     assert loop is not None
     frame = (*step.frame, loop.number)
 

@@ -12,6 +12,8 @@ import jax.extend.core as jex
 import jax.numpy as jnp
 from jax.lax import DotAlgorithm, DotAlgorithmPreset as Preset
 
+from ntkflow._equations import parameters
+
 EXACT: Final = frozenset({Preset.DEFAULT, Preset.F32_F32_F32, Preset.F64_F64_F64})
 
 
@@ -38,7 +40,7 @@ def bits_left(equation: jex.JaxprEqn) -> int | None:
     """
     if not equation.outvars:  # a callback that only tells
         return None
-    params, given = equation.params, max(_bits(v) for v in equation.invars)
+    params, given = parameters(equation), max(_bits(v) for v in equation.invars)
     left = min(_bits(v) for v in equation.outvars)
     if equation.primitive.name == "reduce_precision":
         left = min(left, params["mantissa_bits"])

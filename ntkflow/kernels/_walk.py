@@ -15,6 +15,7 @@ import jax.extend.core as jex
 import jax.numpy as jnp
 from jax.lax import GatherScatterMode as Mode
 
+from ntkflow._equations import opened, parameters, scan_counts
 from ntkflow.kernels._chains import RULES, Atom, Chain, start_chain
 from ntkflow.kernels._program import Encounter, Frame, Loop, Program, Step
 from ntkflow.kernels._rounding import bits_left
@@ -110,10 +111,10 @@ class _Walk:
             atoms = tuple(lookup(v) for v in equation.invars)
             weighs = any(self.chain(atom) is not None for atom in atoms)
             if weighs and equation.primitive.name in OPENED:
-                params = equation.params
+                params = parameters(equation)
                 called = params["jaxpr"] if "jaxpr" in params else params["call_jaxpr"]
                 held = self.constants_of(called)
-                results = self.enter(_open(called), held, atoms)
+                results = self.enter(opened(called), held, atoms)
             elif weighs and equation.primitive.name == "scan":
                 results = self.open_loop(equation, atoms)
             else:
@@ -126,11 +127,12 @@ class _Walk:
     def open_loop(
         self, equation: jex.JaxprEqn, atoms: tuple[Atom, ...]
     ) -> tuple[int, ...]:
-        n_consts, n_carry = _scan_counts(equation)
+        n_consts, n_carry = scan_counts(equation)
+        params = parameters(equation)
         number, outer = len(self.lengths), self.frame
-        self.lengths.append(equation.params["length"])
-        held = self.constants_of(equation.params["jaxpr"])
-        body = _open(equation.params["jaxpr"])
+        self.lengths.append(params["length"])
+        held = self.constants_of(params["jaxpr"])
+        body = opened(params["jaxpr"])
         self.frame = (*outer, number)
         inputs = [self.new(v.aval) for v in body.invars[n_consts:]]
         elements = zip(inputs[n_carry:], atoms[n_consts + n_carry :], strict=True)
@@ -173,7 +175,7 @@ class _Walk:
         if bits_left(step.equation) is not None:
             return None
         if step.name in RULES and len(step.inputs) == 1:
-            return RULES[step.name](chain, step.equation.params, shape)
+            return RULES[step.name](chain, parameters(step.equation), shape)
         if step.name == "mul" or (step.name == "div" and side == 0):
             other = step.inputs[1 - side]
             number = other if self.shape(other) == () else self.scalars.get(other)
@@ -189,7 +191,7 @@ class _Walk:
         # Of a product that is rounded, reverse mode rounds the leaf's cotangent too.
         if not real or bits_left(step.equation) is not None:
             return False
-        params = step.equation.params
+        params = parameters(step.equation)
         if step.name in {"broadcast_in_dim", "dot_general"}:
             return True
         if step.name == "conv_general_dilated":
@@ -204,7 +206,7 @@ class _Walk:
 
     def looks_up_rows(self, step: Step) -> bool:
         """Whether a step takes whole rows, by an index along the first axis alone."""
-        shape, params = self.shape(step.inputs[0]), step.equation.params
+        shape, params = self.shape(step.inputs[0]), parameters(step.equation)
         if len(shape) < 2 or tuple(params["slice_sizes"]) != (1, *shape[1:]):
             return False
         if step.name == "dynamic_slice":
@@ -219,19 +221,3 @@ class _Walk:
 
     def shape(self, atom: Atom) -> tuple[int, ...]:
         return (self.avals[atom] if isinstance(atom, int) else atom.aval).shape
-
-
-def _open(jaxpr: jex.ClosedJaxpr | jex.Jaxpr) -> jex.Jaxpr:
-    return jaxpr.jaxpr if isinstance(jaxpr, jex.ClosedJaxpr) else jaxpr
-
-
-def _scan_counts(equation: jex.JaxprEqn) -> tuple[int, int]:
-    """How many of a scan's inputs are constants, and how many are carried.
-
-    JAX 0.12 groups the inputs where earlier versions count them.
-    """  # ruff: ignore[docstring-missing-returns]
-    params = equation.params
-    if "num_consts" in params:
-        return params["num_consts"], params["num_carry"]
-    consts, carry, _ = params["ft_in"].unpack()
-    return len(consts), len(carry)

@@ -7,6 +7,8 @@ from typing import Any
 import jax
 import jax.extend.core as jex
 
+from .._equations import parameters, programs
+
 
 def count_flops(function: Callable[..., Any], *args: Any) -> float:
     """The floating-point operations of a function, read off its jaxpr.
@@ -36,19 +38,19 @@ def _of_equation(equation: jex.JaxprEqn) -> float:
     name = equation.primitive.name
     size = sum(math.prod(_shape(out)) for out in equation.outvars)
     if name == "dot_general":
-        contracted = equation.params["dimension_numbers"][0][0]
+        contracted = parameters(equation)["dimension_numbers"][0][0]
         shape = _shape(equation.invars[0])
         return 2.0 * size * math.prod(shape[axis] for axis in contracted)
     if name == "conv_general_dilated":
         kernel = _shape(equation.invars[1])
-        out_axis = equation.params["dimension_numbers"].rhs_spec[0]
+        out_axis = parameters(equation)["dimension_numbers"].rhs_spec[0]
         return 2.0 * size * math.prod(kernel) / kernel[out_axis]
-    inner = [_of_jaxpr(jaxpr) for jaxpr in jex.jaxprs_in_params(equation.params)]
+    inner = [_of_jaxpr(jaxpr) for jaxpr in programs(equation)]
     if not inner:
         return float(size)
     if name == "cond":
         return max(inner)
-    return equation.params.get("length", 1) * sum(inner)
+    return parameters(equation).get("length", 1) * sum(inner)
 
 
 def _shape(atom: Any) -> tuple[int, ...]:

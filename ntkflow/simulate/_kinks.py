@@ -17,6 +17,7 @@ import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
 
+from .._equations import opened, parameters, programs
 from .._precision import at_full_precision
 from ..problem import Problem
 
@@ -158,7 +159,7 @@ class _Search:
             known = _are_positive(equation, positive)
             if known and (name in _POSITIVE or name in _KEEPING or name == "max"):
                 positive.update(equation.outvars)
-            if equation.params.get("name") == _VARIANCE:
+            if parameters(equation).get("name") == _VARIANCE:
                 positive.update(equation.outvars)
             if any(inputs) and any(out in needed for out in equation.outvars):
                 shift = name in _SHIFTS and all(out in held for out in equation.outvars)
@@ -178,14 +179,14 @@ class _Search:
         if equation.primitive.name == "cond":
             # What chooses between branches is a comparison, and counted where it is.
             inputs = inputs[1:]
-        inner = list(jex.jaxprs_in_params(equation.params))
+        inner = list(programs(equation))
         found = [self.visit(one, inputs) for one in inner if _fits(one, inputs)]
         return [any(moves) for moves in zip(*found, strict=True)]
 
 
 def _compares(equation: jex.JaxprEqn) -> bool:
     """Whether a loop has functions with kinks of real numbers, moving or not."""
-    inner = [eqn for one in jex.jaxprs_in_params(equation.params) for eqn in one.eqns]
+    inner = [eqn for one in programs(equation) for eqn in one.eqns]
     return any(
         (eqn.primitive.name in _BENDING and _is_real(eqn)) or _compares(eqn)
         for eqn in inner
@@ -199,9 +200,8 @@ def _is_real(equation: jex.JaxprEqn) -> bool:
 
 def _is_smooth(equation: jex.JaxprEqn) -> bool:
     """Whether it calls a function that is known by its name, as JAX prints it."""
-    called = equation.params.get("call_jaxpr")
-    about = getattr(getattr(called, "jaxpr", None), "debug_info", None)
-    return getattr(about, "func_name", None) in _SMOOTH
+    called = parameters(equation).get("call_jaxpr")
+    return called is not None and opened(called).debug_info.func_name in _SMOOTH
 
 
 def _are_positive(equation: jex.JaxprEqn, positive: set[Any]) -> bool:

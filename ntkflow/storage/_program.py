@@ -11,6 +11,7 @@ from typing import Any, Final
 import jax
 import jax.extend.core as jex
 
+from .._equations import parameters
 from ._fingerprint import described, fingerprint
 
 _NAMES: Final = frozenset({"debug_info", "name"})
@@ -66,9 +67,10 @@ def _jaxpr(jaxpr: jex.Jaxpr) -> Iterator[bytes]:
         yield equation.primitive.name.encode()
         for one in (*equation.invars, *equation.outvars):
             yield from atom(one)
-        for name in sorted(equation.params.keys() - _NAMES - _RULES):
+        params = parameters(equation)
+        for name in sorted(params.keys() - _NAMES - _RULES):
             yield name.encode()
-            yield from _value(equation.params[name])
+            yield from _value(params[name])
     for one in jaxpr.outvars:
         yield from atom(one)
 
