@@ -43,11 +43,12 @@ def _fail(error: Exception) -> typer.Exit:
     return typer.Exit(2)
 
 
-def _print_version(asked: bool) -> None:
-    """Prints the version, if asked to, and ends."""
+def _print_version(asked: bool) -> bool:
+    """Prints the version and ends, if asked to."""
     if asked:
         _console().print(f"ntkflow {importlib.metadata.version('ntkflow')}")
         raise typer.Exit
+    return asked
 
 
 @app.callback()

@@ -1,3 +1,4 @@
+import re
 import shutil
 from typing import get_args
 
@@ -18,8 +19,8 @@ from ntkflow.experiments import (
     report_path,
     run_experiment,
 )
-from ntkflow.experiments._build import build_measures
-from ntkflow.experiments._description import MeasureName, Simulation
+from ntkflow.experiments._build_simulation import build_measures
+from ntkflow.experiments._simulation import MeasureName, Simulation
 from ntkflow.experiments._write import to_toml
 
 QUICK = {
@@ -98,8 +99,7 @@ def test_one_fault_is_told_once_and_in_our_words():
             parse_experiment({"simulation": {"measures": wrong}}, "x.toml")
         _, fault = str(caught.value).splitlines()
         assert fault.startswith("  simulation.measures")
-        assert "Literal" not in fault
-        assert "[" not in fault
+        assert not re.search(r"(?i)literal|tuple", fault)
         assert repr("Drift" if wrong != 3 else 3) in fault
 
 
