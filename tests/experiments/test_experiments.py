@@ -251,7 +251,9 @@ def test_whitened_teacher_has_the_stated_singular_values():
     np.testing.assert_allclose(strengths, [4, 2, 1, 0], atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["mlp", "cnn", "residual_mlp", "deep_linear"])
+@pytest.mark.parametrize(
+    "name", ["mlp", "cnn", "residual_mlp", "deep_linear", "neural_ode"]
+)
 def test_every_model_and_wrapper_can_be_described(name):
     tables = QUICK | {
         "model": {"name": name, "width": 4, "antisymmetric": True, "alpha": 0.5},
