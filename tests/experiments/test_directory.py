@@ -13,6 +13,10 @@ from ntkflow.storage import _claim
 WIDTHS = range(4, 10)
 
 
+class _SimulatedError(Exception):
+    """In place of a simulation."""
+
+
 def experiment(width: int) -> Experiment:
     return Experiment.model_validate({"model": {"width": width}})
 
@@ -48,6 +52,25 @@ def test_of_many_experiments_started_at_once_one_runs(tmp_path, monkeypatch, loc
     for error in refused:
         assert "--out" in error
         assert "holds another experiment" in error or "Another run is going on" in error
+
+
+@pytest.mark.parametrize("locks", [True, False])
+def test_a_second_experiment_is_refused_while_the_first_is_built(
+    tmp_path, monkeypatch, locks
+):
+    if not locks:
+        monkeypatch.setattr(_claim, "fcntl", None)
+
+    def build(description):
+        assert description == experiment(4), "the second was built"
+        with pytest.raises(ValueError, match="Another run|another experiment"):
+            run_experiment(experiment(5), tmp_path, progress=False)
+        assert load_experiment(tmp_path / "experiment.toml") == experiment(4)
+        raise _SimulatedError
+
+    monkeypatch.setattr(_run, "build_problem", build)
+    with pytest.raises(_SimulatedError):
+        run_experiment(experiment(4), tmp_path, progress=False)
 
 
 def test_a_directory_is_refused_while_the_same_run_goes_on(tmp_path):
