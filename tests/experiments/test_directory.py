@@ -63,7 +63,7 @@ def test_a_second_experiment_is_refused_while_the_first_is_built(
 
     def build(description):
         assert description == experiment(4), "the second was built"
-        with pytest.raises(ValueError, match="Another run|another experiment"):
+        with pytest.raises(ValueError, match=r"Another run|another experiment"):
             run_experiment(experiment(5), tmp_path, progress=False)
         assert load_experiment(tmp_path / "experiment.toml") == experiment(4)
         raise _SimulatedError
