@@ -5,7 +5,6 @@ import tomllib
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-import numpy as np
 import pytest
 import xarray as xr
 
@@ -167,4 +166,4 @@ def test_the_title_is_printed_as_it_is(tmp_path, capsys, description, monkeypatc
     with pytest.raises(KeyError):
         run_experiment(description, out)
     assert capsys.readouterr().err == f"{description.title}. Results: {out}\n"
-    assert not np.any(list(out.iterdir()))
+    assert list(out.iterdir()) == []
