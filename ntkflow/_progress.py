@@ -74,7 +74,10 @@ class Progress:
             line: The line.
         """
         if self._enabled:
-            self._console.print(line, highlight=False, soft_wrap=True)
+            # Names and paths may hold what rich takes for markup or an emoji's code.
+            self._console.print(
+                line, highlight=False, markup=False, emoji=False, soft_wrap=True
+            )
 
     def warn(self, text: str) -> None:
         """Tells what must not be missed: a run that says nothing else warns.

@@ -3,6 +3,7 @@
 Every command is known here, with what it must have done; every block of Python runs.
 """
 
+import json
 import os
 import re
 import shlex
@@ -77,6 +78,10 @@ def names_the_device(output: str, folder: Path) -> None:
     assert "cpu" in output.lower() or "gpu" in output.lower(), output
 
 
+def prints_a_schema(output: str, folder: Path) -> None:
+    assert json.loads(output)["properties"]["solver"]
+
+
 def writes_one_report(output: str, folder: Path) -> None:
     (report,) = folder.rglob("*.html")
     html = report.read_text("utf-8")
@@ -94,6 +99,7 @@ CI_COMMANDS = {
 QUICK_COMMANDS: dict[str, Callable[[str, Path], None]] = {
     "ntkflow list": lists_the_experiments,
     "ntkflow doctor": names_the_device,
+    "ntkflow schema": prints_a_schema,
 }
 SLOW_COMMANDS: dict[str, Callable[[str, Path], None]] = {
     "ntkflow run digits": writes_one_report,

@@ -4,6 +4,8 @@ What is heavy is imported inside the commands, so that `ntkflow --help` answers 
 and float64 is switched on before the first array is made.
 """
 
+import importlib.metadata
+import json
 import os
 import shlex
 import signal
@@ -13,9 +15,9 @@ from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 app = typer.Typer(
-    help="Training of neural networks as coupled differential equations.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -27,13 +29,42 @@ Sets = Annotated[
 ]
 
 
+def _console(*, stderr: bool = False) -> Console:
+    """A console that prints texts as they are: titles and paths are a person's own."""
+    # Unwrapped, so that paths and commands can be copied.
+    return Console(
+        stderr=stderr, markup=False, emoji=False, highlight=False, soft_wrap=True
+    )
+
+
 def _fail(error: Exception) -> typer.Exit:
     """Prints an error for a person and ends with status 2."""
-    # Unwrapped, so that paths and commands can be copied.
-    Console(stderr=True).print(
-        f"[red]Error:[/red] {_escape(str(error))}", soft_wrap=True
-    )
+    _console(stderr=True).print(Text.assemble(("Error:", "red"), f" {error}"))
     return typer.Exit(2)
+
+
+def _print_version(asked: bool) -> bool:
+    """Prints the version and ends, if asked to."""
+    if asked:
+        _console().print(f"ntkflow {importlib.metadata.version('ntkflow')}")
+        raise typer.Exit
+    return asked
+
+
+@app.callback()
+def main(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the version and exit.",
+        ),
+    ] = False,
+) -> None:
+    """Training of neural networks as coupled differential equations."""
 
 
 def _interrupted(experiment: str, out: Path | None, settings: list[str]) -> NoReturn:
@@ -42,25 +73,14 @@ def _interrupted(experiment: str, out: Path | None, settings: list[str]) -> NoRe
     command += [] if out is None else ["--out", str(out)]
     command += [word for setting in settings for word in ("--set", setting)]
     line = shlex.join([*command, "--resume"])
-    console = Console(stderr=True)
+    console = _console(stderr=True)
     console.show_cursor()
-    console.print(
-        f"\nInterrupted. To go on: {line}",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
+    console.print(f"\nInterrupted. To go on: {line}")
     sys.stdout.flush()
     sys.stderr.flush()
     # Not through Python's own end: it would take the device down under a computation
     # that is still going on there, which crashes. Files are whole at every moment.
     os._exit(130)
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
 
 
 @app.command()
@@ -97,7 +117,6 @@ def _run(
     experiment: str, out: Path | None, settings: list[str], *, resume: bool
 ) -> None:
     from ..experiments import (
-        check_directory,
         load_builtin,
         override,
         parse_experiment,
@@ -109,24 +128,22 @@ def _run(
     is_file = experiment.endswith(".toml")
     name = Path(experiment).stem if is_file else experiment
     folder = Path("runs") / name if out is None else out
-    console = Console()
     try:
         tables = read_toml(experiment) if is_file else load_builtin(experiment)
         description = parse_experiment(override(tables, settings), experiment)
         _set_precision(description.precision)
-        check_directory(description, folder, resume=resume)
-        console.print(f"{description.title}. Results: {folder}", highlight=False)
         trajectory = run_experiment(description, folder, name=name, resume=resume)
     except (ValueError, ModuleNotFoundError) as error:
         raise _fail(error) from error
     from ..plots import answers, report
 
     page = report_path(folder)
-    report(trajectory, page, title=description.title)
+    report(trajectory, page)
+    console = _console()
     console.print()
     for sentence in answers(trajectory.dataset):
-        console.print(f"• {_escape(sentence)}", highlight=False)
-    console.print(f"\nReport: {page}", highlight=False, soft_wrap=True)
+        console.print(f"• {sentence}")
+    console.print(f"\nReport: {page}")
     if trajectory.reason.failed:
         raise _fail(RuntimeError(trajectory.reason.message))
 
@@ -136,11 +153,9 @@ def list_experiments() -> None:
     """Names the built-in experiments."""
     from ..experiments import builtin_names, load_builtin
 
-    console = Console()
+    console = _console()
     for name in builtin_names():
-        console.print(
-            f"{name:<14}{load_builtin(name)['title']}", highlight=False, soft_wrap=True
-        )
+        console.print(f"{name:<14}{load_builtin(name)['title']}")
 
 
 @app.command("report")
@@ -159,7 +174,15 @@ def rebuild_report(
         raise _fail(error) from error
     page = report_path(folder)
     report(trajectory, page)
-    Console().print(f"Report: {page}", highlight=False, soft_wrap=True)
+    _console().print(f"Report: {page}")
+
+
+@app.command("schema")
+def print_schema() -> None:
+    """Prints the JSON schema of experiments, for editors of TOML."""
+    from ..experiments import schema
+
+    typer.echo(json.dumps(schema(), indent=2, ensure_ascii=False))
 
 
 @app.command()
@@ -168,9 +191,9 @@ def doctor() -> None:
     from ..experiments import diagnose
 
     _set_precision("float64")
-    console = Console()
+    console = _console()
     for name, value in diagnose().items():
-        console.print(f"{name:<26}{_escape(value)}", highlight=False, soft_wrap=True)
+        console.print(f"{name:<26}{value}")
 
 
 def _set_precision(precision: str) -> None:

@@ -4,7 +4,6 @@ from ._build import build_problem as build_problem
 from ._description import Experiment as Experiment
 from ._diagnose import diagnose as diagnose
 from ._directory import (
-    check_directory as check_directory,
     load_results as load_results,
     report_path as report_path,
 )
@@ -19,3 +18,4 @@ from ._registry import (
     load_builtin as load_builtin,
 )
 from ._run import run_experiment as run_experiment
+from ._schema import schema as schema

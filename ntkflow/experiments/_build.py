@@ -1,44 +1,20 @@
-"""From a description to the objects it names."""
+"""From a description to the problem: its data, its network, its loss."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import data as data_room, measures as measures_room, models as models_room
+from .. import data as data_room, models as models_room
 from ..data import Dataset
-from ..flows import AbstractFlow, Gradient, Linearized, Momentum, Residual
-from ..measures import AbstractMeasure
 from ..problem import CrossEntropy, Decay, Hinge, Problem, SquaredError
-from ._description import Data, Experiment, Model, Simulation
+from ._description import Data, Experiment, Model
 
 _LOSSES = {
     "squared_error": SquaredError,
     "cross_entropy": CrossEntropy,
     "hinge": Hinge,
-}
-
-_TRACE = "_trace"
-"""What ends the name of a measure of the trace kernel, the sum over outputs."""
-
-_MEASURES: dict[str, Callable[..., AbstractMeasure]] = {
-    "kernel_drift": measures_room.KernelDrift,
-    "kernel_distance": measures_room.KernelDistance,
-    "kernel_velocity": measures_room.KernelVelocity,
-    "alignment": measures_room.Alignment,
-    "spectrum": measures_room.Spectrum,
-    "effective_rank": measures_room.EffectiveRank,
-    "modes": measures_room.Modes,
-    "parameter_distance": measures_room.ParameterDistance,
-    "linearization_gap": measures_room.LinearizationGap,
-    "energy_defect": measures_room.EnergyDefect,
-    "conservation": measures_room.Conservation,
-    "lambda_min": measures_room.LambdaMin,
-    "kernel_step": measures_room.KernelStep,
-    "kernel_regression": measures_room.KernelRegression,
-    "sharpness": measures_room.Sharpness,
 }
 
 
@@ -70,45 +46,6 @@ def build_problem(experiment: Experiment) -> Problem:
     )
 
 
-def build_flows(simulation: Simulation) -> list[AbstractFlow]:
-    """Makes the flows.
-
-    Args:
-        simulation: The description.
-
-    Returns:
-        One flow a name.
-    """
-    make = {
-        "gradient": Gradient,
-        "residual_evolving": lambda: Residual("evolving"),
-        "residual_frozen": lambda: Residual("frozen"),
-        "linearized": Linearized,
-        "momentum": lambda: Momentum(simulation.damping),
-    }
-    return [make[name]() for name in simulation.flows]
-
-
-def build_measures(simulation: Simulation) -> list[AbstractMeasure] | None:
-    """Makes the measures.
-
-    Args:
-        simulation: The description.
-
-    Returns:
-        One measure a name; None for the default ones.
-    """
-    if simulation.measures == "default":
-        return None
-    return [_build_measure(name) for name in simulation.measures]
-
-
-def _build_measure(name: str) -> AbstractMeasure:
-    if name.endswith(_TRACE):
-        return _MEASURES[name.removesuffix(_TRACE)](outputs="trace")
-    return _MEASURES[name]()
-
-
 def _build_data(data: Data, model: Model, dtype: np.dtype) -> Dataset:
     if data.name == "linear_teacher":
         return _linear_teacher(data, dtype)
@@ -124,7 +61,13 @@ def _build_data(data: Data, model: Model, dtype: np.dtype) -> Dataset:
         common["classes"] = data.classes
     if data.name == "file":
         assert data.path is not None
-        return data_room.from_file(data.path, **common)
+        try:
+            return data_room.from_file(data.path, **common)
+        except OSError as error:
+            raise ValueError(
+                f"data.path = {data.path!r} cannot be read: {error.strerror}. It is "
+                "looked for from the directory in which the command is given."
+            ) from error
     return {"digits": data_room.digits, "mnist": data_room.mnist}[data.name](**common)
 
 
@@ -188,6 +131,8 @@ def _build_model(model: Model, data: Dataset, dtype: np.dtype) -> Any:
             **common,
             **spread,
         )
+    elif model.name == "neural_ode":
+        network = _build_neural_ode(model, in_size, out_size, dtype)
     else:
         make = {"mlp": models_room.MLP, "residual_mlp": models_room.ResidualMLP}
         network = make[model.name](
@@ -203,3 +148,36 @@ def _build_model(model: Model, data: Dataset, dtype: np.dtype) -> Any:
     if model.alpha != 1:
         network = models_room.Scaled(network, model.alpha, centered=model.centered)
     return network
+
+
+def _build_neural_ode(
+    model: Model, in_size: int, out_size: int, dtype: np.dtype
+) -> models_room.NeuralODE:
+    """A dense layer into the state, its equation in depth, and a dense readout."""
+    keys = jax.random.split(jax.random.key(model.seed), 3)
+    common: dict[str, Any] = {
+        "parameterization": model.parameterization,
+        "b_std": model.b_std,
+        "dtype": jnp.dtype(dtype),
+    }
+    field = models_room.MLPField(
+        model.state_size,
+        model.width,
+        model.depth,
+        activation=model.activation,
+        concat_time=model.concat_time,
+        w_std=model.w_std,
+        key=keys[0],
+        **common,
+    )
+    rtol = model.depth_rtol
+    return models_room.NeuralODE(
+        field,
+        encoder=models_room.Dense(in_size, model.state_size, key=keys[1], **common),
+        readout=models_room.Dense(
+            model.state_size, out_size, readout=True, key=keys[2], **common
+        ),
+        depth=models_room.Depth(
+            model.t1, rtol=rtol, atol=rtol, max_steps=model.depth_max_steps
+        ),
+    )

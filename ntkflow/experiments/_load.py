@@ -1,14 +1,14 @@
 """Reading descriptions: TOML in, one clear error out if it is wrong."""
 
-import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from ._description import Experiment
+from ._faults import explain
 
 
 def load_experiment(path: str | Path) -> Experiment:
@@ -65,8 +65,7 @@ def parse_experiment(tables: Mapping[str, Any], source: str) -> Experiment:
     try:
         return Experiment.model_validate(tables)
     except ValidationError as error:
-        meant = [fault for fault in error.errors() if not _of_another_branch(fault)]
-        faults = "\n".join(f"  {_explain(fault)}" for fault in meant)
+        faults = "\n".join(f"  {fault}" for fault in explain(error))
         raise ValueError(
             f"{source} does not describe an experiment:\n{faults}"
         ) from None
@@ -83,7 +82,8 @@ def override(tables: Mapping[str, Any], settings: Sequence[str]) -> dict[str, An
         New tables.
 
     Raises:
-        ValueError: If a setting is not of that form.
+        ValueError: If a setting is not of that form, or sets an entry of what is no
+            table.
     """
     changed = {
         key: dict(value) if isinstance(value, Mapping) else value
@@ -101,64 +101,11 @@ def override(tables: Mapping[str, Any], settings: Sequence[str]) -> dict[str, An
             value = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
             value = text.strip()
-        target = changed
-        for key in keys[:-1]:
-            target = target.setdefault(key, {})
+        target = changed if len(keys) == 1 else changed.setdefault(keys[0], {})
+        if not isinstance(target, dict):
+            raise ValueError(
+                f"--set {setting!r} sets an entry of {keys[0]}, which is no table but "
+                f"{target!r}. Set it as a whole: --set {keys[0]}=..."
+            )
         target[keys[-1]] = value
     return changed
-
-
-_INTERNAL = ("function-", "literal[", "tuple[")
-"""What pydantic puts into the path of a fault besides keys."""
-
-
-def _of_another_branch(fault: Any) -> bool:
-    """Whether a name or a list was held against the other of "a name or a list"."""
-    last, got = str(fault["loc"][-1] if fault["loc"] else ""), fault.get("input")
-    if last.startswith("literal["):
-        return isinstance(got, list | tuple)
-    return last.startswith("tuple[") and not isinstance(got, list | tuple)
-
-
-def _explain(fault: Any) -> str:
-    """One fault in words."""
-    path = [str(key) for key in fault["loc"] if not str(key).startswith(_INTERNAL)]
-    where = ".".join(path) or "the description"
-    if fault["type"] == "extra_forbidden":
-        names = _keys_at(path[:-1])
-        return f"{where}: unknown key.{_nearest(path[-1], names)} Keys: {_list(names)}."
-    got = fault.get("input")
-    if fault["type"] == "literal_error" and isinstance(got, str):
-        options = [o.strip("'") for o in _options(fault["ctx"]["expected"])]
-        return (
-            f"{where}: got {got!r}.{_nearest(got, options)} Expected {_list(options)}."
-        )
-    message = fault["msg"].removeprefix("Value error, ")
-    shown = "" if isinstance(got, Mapping | BaseModel) else f", got {got!r}"
-    if message.endswith("."):  # an error of ours, which says what it got
-        return f"{where}: {message}"
-    return f"{where}: {message}{shown}."
-
-
-def _options(expected: str) -> list[str]:
-    return expected.replace(" or ", ", ").split(", ")
-
-
-def _keys_at(path: Sequence[str]) -> list[str]:
-    """The valid keys of the table at a path."""
-    table: type[BaseModel] = Experiment
-    for key in path:
-        field = table.model_fields.get(key)
-        inner = None if field is None else field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            table = inner
-    return list(table.model_fields)
-
-
-def _nearest(name: str, options: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, options, n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
-
-
-def _list(options: Sequence[str]) -> str:
-    return ", ".join(options)

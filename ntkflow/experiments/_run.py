@@ -2,18 +2,13 @@
 
 from pathlib import Path
 
+from .._progress import Progress
 from ..simulate import LossBelow, Trajectory, log_times, simulate
-from ..storage import write_text
-from ._build import build_flows, build_measures, build_problem
+from ._build import build_problem
+from ._build_simulation import build_flows, build_measures, build_solver
 from ._description import Experiment
-from ._directory import (
-    CHECKPOINT,
-    DESCRIPTION,
-    TRAJECTORY,
-    check_directory,
-    load_results,
-)
-from ._write import to_toml
+from ._directory import CHECKPOINT, TRAJECTORY, claim_directory, load_results
+from ._write import description_attrs
 
 
 def run_experiment(
@@ -26,8 +21,10 @@ def run_experiment(
 ) -> Trajectory:
     """Simulates an experiment and saves it.
 
-    The directory receives `experiment.toml`, the complete description; `checkpoint`,
-    readable at every moment; and at the end `trajectory.zarr`.
+    The directory receives `experiment.toml`, the complete description, before anything
+    else, and takes no other experiment from then on; `checkpoint`, readable at every
+    moment; and at the end `trajectory.zarr`, whose attribute `description` is the
+    complete description again.
 
     Args:
         experiment: The description.
@@ -45,18 +42,29 @@ def run_experiment(
             be done.
     """  # ruff: ignore[docstring-extraneous-exception]
     out = Path(out)
-    check_directory(experiment, out, resume=resume)
-    if (out / TRAJECTORY).is_dir():
-        return load_results(out)
+    with claim_directory(experiment, out, resume=resume):
+        Progress(enabled=progress).say(f"{experiment.title}. Results: {out}")
+        if (out / TRAJECTORY).is_dir():
+            return load_results(out)
+        trajectory = _simulate(experiment, out, resume=resume, progress=progress)
+        trajectory.dataset.attrs["experiment"] = name
+        trajectory.dataset.attrs |= description_attrs(experiment)
+        trajectory.save(out / TRAJECTORY)
+        return trajectory
+
+
+def _simulate(
+    experiment: Experiment, out: Path, *, resume: bool, progress: bool
+) -> Trajectory:
     simulation = experiment.simulation
     problem = build_problem(experiment)
     stop = simulation.stop_loss
-    write_text(out / DESCRIPTION, to_toml(experiment))
-    trajectory = simulate(
+    return simulate(
         problem,
         log_times(simulation.t_first, simulation.t_last, simulation.n_times),
-        flows=build_flows(simulation),
+        flows=build_flows(experiment, problem.n_examples),
         measures=build_measures(simulation),
+        solver=build_solver(experiment.solver),
         rtol=simulation.rtol,
         atol=simulation.atol,
         events=[LossBelow(stop)] if stop > 0 else [],
@@ -68,6 +76,3 @@ def run_experiment(
         progress=progress,
         throw=False,
     )
-    trajectory.dataset.attrs |= {"experiment": name, "title": experiment.title}
-    trajectory.save(out / TRAJECTORY)
-    return trajectory

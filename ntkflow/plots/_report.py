@@ -47,7 +47,7 @@ def report(run: Run | str | Path, out: str | Path, *, title: str = "") -> None:
     Args:
         run: A run, its dataset, or the directory a run was saved in.
         out: The HTML file.
-        title: Its title; if empty, what was trained.
+        title: Its title; if empty, that of its experiment, or what was trained.
 
     Verified by: tests/plots/test_report.py::test_report_loads_nothing
     """
@@ -63,7 +63,7 @@ def render(dataset: xr.Dataset, stats: dict[str, Any], title: str = "") -> str:
     Args:
         dataset: The dataset of a run.
         stats: Its statistics.
-        title: The title; if empty, what was trained.
+        title: The title; if empty, that of the run's experiment, or what was trained.
 
     Returns:
         The page.
@@ -72,6 +72,8 @@ def render(dataset: xr.Dataset, stats: dict[str, Any], title: str = "") -> str:
     pictures = list(_pictures(dataset))
     svgs = [svg for svg, _ in pictures]
     body = [element("h1", title)]
+    if "trained_on" in dataset.attrs:
+        body.append(element("p", str(dataset.attrs["trained_on"])))
     if headline(dataset):
         body.append(element("p", f"{headline(dataset)}.", "headline"))
     for question, said in answers_by_question(dataset).items():
@@ -99,6 +101,8 @@ def _unbroken(sentence: str) -> str:
 
 def _title(dataset: xr.Dataset) -> str:
     attrs = dataset.attrs
+    if attrs.get("title"):
+        return str(attrs["title"])
     sizes = ("n_examples", "n_outputs", "n_params")
     if not all(name in attrs for name in sizes):
         return "A training run"
@@ -192,8 +196,14 @@ def _median_and_range(values: np.ndarray) -> str:
 def _settings(dataset: xr.Dataset, stats: dict[str, Any]) -> list[str]:
     attrs = {str(name): value for name, value in dataset.attrs.items()}
     machine = {n: v for n, v in attrs.items() if n.startswith(_ENVIRONMENT)}
-    chosen = {n: v for n, v in attrs.items() if n not in machine}
-    parts = {"Settings": chosen, "Versions and machine": machine, "Work done": stats}
+    described = {n: v for n, v in attrs.items() if n == "description"}
+    chosen = {n: v for n, v in attrs.items() if n not in machine | described}
+    parts = {
+        "Experiment": described,
+        "Settings": chosen,
+        "Versions and machine": machine,
+        "Work done": stats,
+    }
     body = []
     for heading, entries in parts.items():
         if entries:

@@ -6,6 +6,7 @@ the old content or the new, never half of one. `Store` keeps named parts of arra
 that way; `write_directory` and `write_text` publish whatever else a run leaves behind.
 """
 
+from ._claim import claim as claim
 from ._corrupt import CorruptPartError as CorruptPartError
 from ._fingerprint import fingerprint as fingerprint, printed as printed
 from ._program import program as program
@@ -13,6 +14,7 @@ from ._publish import (
     find_directory as find_directory,
     write_directory as write_directory,
     write_file as write_file,
+    write_new_text as write_new_text,
     write_text as write_text,
 )
 from ._store import Store as Store

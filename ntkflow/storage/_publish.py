@@ -55,6 +55,43 @@ def write_file(path: str | Path, write: Callable[[Path], object]) -> None:
         _force_to_disk(path.parent)
 
 
+def write_new_text(path: str | Path, text: str) -> bool:
+    """Publishes a UTF-8 text file at once, unless there is one.
+
+    Args:
+        path: The file; missing directories above it are made.
+        text: Its content; line ends are written as they are.
+
+    Returns:
+        Whether it was written; of several writers at the same time, one is told so.
+
+    Verified by:
+        tests/storage/test_claim.py::test_of_many_writers_of_a_new_file_one_wins
+    """
+    path, content = Path(path), text.encode()
+    with _workshop(path.parent) as workshop:
+        temporary = workshop / path.name
+        temporary.write_bytes(content)
+        _force_to_disk(temporary)
+        try:
+            _name_first(temporary, path)
+        except FileExistsError:
+            return False
+        _force_to_disk(path.parent)
+        return True
+
+
+def _name_first(temporary: Path, path: Path) -> None:
+    """Gives a file a name that nothing has yet; `rename` would take it from another."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        with open(path, "xb") as file:
+            file.write(temporary.read_bytes())
+
+
 def write_directory(path: str | Path, write: Callable[[Path], object]) -> None:
     """Publishes a whole directory at once, in place of an earlier one if there is one.
 
