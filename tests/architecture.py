@@ -19,6 +19,7 @@ ROOMS = (
     "_types",
     "_errors",
     "_progress",
+    "_interruption",
     "_precision",
     "_sharding",
     "storage",

@@ -4,18 +4,17 @@ What is heavy is imported inside the commands, so that `ntkflow --help` answers 
 and float64 is switched on before the first array is made.
 """
 
-import os
-import shlex
-import signal
-import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from ._exit import FAILED, STATUSES, WRONG_CALL, telling_how_to_go_on
+
 app = typer.Typer(
     help="Training of neural networks as coupled differential equations.",
+    epilog=STATUSES,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -27,34 +26,13 @@ Sets = Annotated[
 ]
 
 
-def _fail(error: Exception) -> typer.Exit:
-    """Prints an error for a person and ends with status 2."""
+def _fail(error: Exception, status: int = WRONG_CALL) -> typer.Exit:
+    """Prints an error for a person and ends with a status."""
     # Unwrapped, so that paths and commands can be copied.
     Console(stderr=True).print(
         f"[red]Error:[/red] {_escape(str(error))}", soft_wrap=True
     )
-    return typer.Exit(2)
-
-
-def _interrupted(experiment: str, out: Path | None, settings: list[str]) -> NoReturn:
-    """Says how to go on with an interrupted run, and ends with status 130."""
-    command = ["ntkflow", "run", experiment]
-    command += [] if out is None else ["--out", str(out)]
-    command += [word for setting in settings for word in ("--set", setting)]
-    line = shlex.join([*command, "--resume"])
-    console = Console(stderr=True)
-    console.show_cursor()
-    console.print(
-        f"\nInterrupted. To go on: {line}",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Not through Python's own end: it would take the device down under a computation
-    # that is still going on there, which crashes. Files are whole at every moment.
-    os._exit(130)
+    return typer.Exit(status)
 
 
 def _escape(text: str) -> str:
@@ -63,7 +41,7 @@ def _escape(text: str) -> str:
     return escape(text)
 
 
-@app.command()
+@app.command(epilog=STATUSES)
 def run(
     experiment: Annotated[
         str, typer.Argument(help="A built-in experiment, or a TOML file.")
@@ -82,15 +60,11 @@ def run(
     ] = False,
 ) -> None:
     """Simulates an experiment and writes its results and a report."""
-    # Not as an exception, which may get lost where a library calls back into Python, so
-    # that the run goes on.
-    before = signal.signal(
-        signal.SIGINT, lambda *_: _interrupted(experiment, out, settings or [])
-    )
-    try:
+    command = ["ntkflow", "run", experiment]
+    command += [] if out is None else ["--out", str(out)]
+    command += [word for setting in settings or [] for word in ("--set", setting)]
+    with telling_how_to_go_on([*command, "--resume"]):
         _run(experiment, out, settings or [], resume=resume)
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _run(
@@ -128,7 +102,7 @@ def _run(
         console.print(f"• {_escape(sentence)}", highlight=False)
     console.print(f"\nReport: {page}", highlight=False, soft_wrap=True)
     if trajectory.reason.failed:
-        raise _fail(RuntimeError(trajectory.reason.message))
+        raise _fail(RuntimeError(trajectory.reason.message), FAILED)
 
 
 @app.command("list")
@@ -158,7 +132,8 @@ def rebuild_report(
     except ValueError as error:
         raise _fail(error) from error
     page = report_path(folder)
-    report(trajectory, page)
+    with telling_how_to_go_on(["ntkflow", "report", str(folder)]):
+        report(trajectory, page)
     Console().print(f"Report: {page}", highlight=False, soft_wrap=True)
 
 
