@@ -20,6 +20,7 @@ ROOMS = (
     "_equations",
     "_errors",
     "_progress",
+    "_interruption",
     "_precision",
     "_sharding",
     "storage",

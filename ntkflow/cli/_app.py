@@ -6,18 +6,17 @@ and float64 is switched on before the first array is made.
 
 import importlib.metadata
 import json
-import os
-import shlex
-import signal
-import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
+from ._exit import FAILED, STATUSES, WRONG_CALL, telling_how_to_go_on
+
 app = typer.Typer(
+    epilog=STATUSES,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -37,10 +36,10 @@ def _console(*, stderr: bool = False) -> Console:
     )
 
 
-def _fail(error: Exception) -> typer.Exit:
-    """Prints an error for a person and ends with status 2."""
+def _fail(error: Exception, status: int = WRONG_CALL) -> typer.Exit:
+    """Prints an error for a person and ends with a status."""
     _console(stderr=True).print(Text.assemble(("Error:", "red"), f" {error}"))
-    return typer.Exit(2)
+    return typer.Exit(status)
 
 
 def _print_version(asked: bool) -> bool:
@@ -67,23 +66,7 @@ def main(
     """Training of neural networks as coupled differential equations."""
 
 
-def _interrupted(experiment: str, out: Path | None, settings: list[str]) -> NoReturn:
-    """Says how to go on with an interrupted run, and ends with status 130."""
-    command = ["ntkflow", "run", experiment]
-    command += [] if out is None else ["--out", str(out)]
-    command += [word for setting in settings for word in ("--set", setting)]
-    line = shlex.join([*command, "--resume"])
-    console = _console(stderr=True)
-    console.show_cursor()
-    console.print(f"\nInterrupted. To go on: {line}")
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Not through Python's own end: it would take the device down under a computation
-    # that is still going on there, which crashes. Files are whole at every moment.
-    os._exit(130)
-
-
-@app.command()
+@app.command(epilog=STATUSES)
 def run(
     experiment: Annotated[
         str, typer.Argument(help="A built-in experiment, or a TOML file.")
@@ -102,15 +85,11 @@ def run(
     ] = False,
 ) -> None:
     """Simulates an experiment and writes its results and a report."""
-    # Not as an exception, which may get lost where a library calls back into Python, so
-    # that the run goes on.
-    before = signal.signal(
-        signal.SIGINT, lambda *_: _interrupted(experiment, out, settings or [])
-    )
-    try:
+    command = ["ntkflow", "run", experiment]
+    command += [] if out is None else ["--out", str(out)]
+    command += [word for setting in settings or [] for word in ("--set", setting)]
+    with telling_how_to_go_on([*command, "--resume"]):
         _run(experiment, out, settings or [], resume=resume)
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _run(
@@ -145,7 +124,7 @@ def _run(
         console.print(f"• {sentence}")
     console.print(f"\nReport: {page}")
     if trajectory.reason.failed:
-        raise _fail(RuntimeError(trajectory.reason.message))
+        raise _fail(RuntimeError(trajectory.reason.message), FAILED)
 
 
 @app.command("list")
@@ -173,7 +152,8 @@ def rebuild_report(
     except ValueError as error:
         raise _fail(error) from error
     page = report_path(folder)
-    report(trajectory, page)
+    with telling_how_to_go_on(["ntkflow", "report", str(folder)]):
+        report(trajectory, page)
     _console().print(f"Report: {page}")
 
 

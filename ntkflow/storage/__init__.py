@@ -8,7 +8,9 @@ that way; `write_directory` and `write_text` publish whatever else a run leaves 
 
 from ._claim import claim as claim
 from ._corrupt import CorruptPartError as CorruptPartError
+from ._declared import check_arrays as check_arrays, check_growth as check_growth
 from ._fingerprint import fingerprint as fingerprint, printed as printed
+from ._full_disk import DiskFullError as DiskFullError
 from ._program import program as program
 from ._publish import (
     find_directory as find_directory,

@@ -6,11 +6,14 @@ hex digits: the digest of all bytes before those digits. A checksum inside the f
 comes and goes with it in the one rename that publishes it; a second file could not.
 
 Arrays are stored uncompressed, a chunk each: what is kept here, floats of trained
-networks, hardly shrinks, and speed counts when a run writes at every segment.
+networks, hardly shrinks, and speed counts when a run writes at every segment. So they
+are read without any codec: a file that needs one is none of ours, and anybody can make
+a checksum.
 """
 
 import hashlib
 import os
+import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,15 +24,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import zarr
-from zarr.buffer import default_buffer_prototype
-from zarr.storage import MemoryStore, ZipStore
+from zarr.storage import ZipStore
 
 from ._corrupt import CorruptPartError
+from ._declared import parse_array, parse_json
 
 _LABEL = b"sha256:"
 _DIGITS = 64
 _BFLOAT16 = np.dtype(jnp.bfloat16)
 _FLOATS = tuple(map(np.dtype, ("f2", "f4", "f8", "c8", "c16")))
+_MAX_DEPTH = 32
+_FAULTS = (
+    EOFError,
+    NotImplementedError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+    struct.error,
+    zipfile.BadZipFile,
+)
+"""What a crafted zip archive may raise."""
 
 
 def write_archive(
@@ -71,7 +86,10 @@ def read_archive(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         The arrays, nested as they were written, names sorted; and the attributes.
 
     Raises:
-        CorruptPartError: If the file is cut short or altered.
+        CorruptPartError: If the file is cut short or altered, or holds anything else
+            than uncompressed numbers and text.
+
+    Verified by: tests/storage/test_crafted.py::test_a_crafted_part_is_refused
     """
     # Checked and read through one open file: a part that is replaced meanwhile stays
     # readable here as it was.
@@ -86,11 +104,13 @@ def read_archive(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
                 "checksum they should end with. Remove the file; what it held has to "
                 "be copied back or computed again."
             )
-        with zipfile.ZipFile(file) as archive:
-            make = default_buffer_prototype().buffer.from_bytes
-            content = {name: make(archive.read(name)) for name in archive.namelist()}
-    root = zarr.open_group(MemoryStore(content), mode="r", zarr_format=2)
-    return _read_members(root), dict(root.attrs)
+        try:
+            return _read_zip(file, size)
+        except _FAULTS as error:
+            raise CorruptPartError(
+                f"{path} has its checksum, but it is no part that ntkflow wrote: "
+                f"{error}. Do not trust where it comes from; nothing of it was used."
+            ) from error
 
 
 def _digest(file: BinaryIO, length: int) -> bytes:
@@ -164,16 +184,87 @@ def _write_members(group: zarr.Group, members: Mapping[str, Any]) -> None:
             array[...] = stored
 
 
-def _read_members(group: zarr.Group) -> dict[str, Any]:
-    read: dict[str, Any] = {}
-    for name, member in group.members():
-        if isinstance(member, zarr.Group):
-            read[unquote(name)] = _read_members(member)
-        else:
-            array = np.array(member[...])
-            half = member.attrs.get("dtype") == "bfloat16"
-            read[unquote(name)] = array.view(_BFLOAT16) if half else array
-    return dict(sorted(read.items()))
+def _read_zip(file: BinaryIO, size: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Reads arrays and attributes; every error says what is wrong with the file."""
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+        for entry in entries:
+            if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
+                raise ValueError(f"{entry.filename!r} is compressed or encrypted")
+        # Entries of a crafted archive may overlap.
+        if sum(entry.file_size for entry in entries) > size:
+            raise ValueError("its entries are larger than the whole file")
+        content = {entry.filename: archive.read(entry) for entry in entries}
+    if len(content) < len(entries):
+        raise ValueError("two of its entries have one name")
+    _take(content, ".zgroup")
+    attrs = parse_json(content.pop(".zattrs", b"{}"), ".zattrs")
+    tree = _read_members(content)
+    if content:
+        raise ValueError(f"no array has {min(content)!r:.80}")
+    return tree, attrs
+
+
+def _read_members(content: dict[str, bytes]) -> dict[str, Any]:
+    """Takes the members of the root group out of what the archive holds."""
+    tree: dict[str, Any] = {}
+    found = [key.rpartition("/") for key in content]
+    members = [(path, kind) for path, _, kind in found if kind in _KINDS]
+    # Groups come before what they hold.
+    for path, kind in sorted(members, key=lambda member: member[0].count("/")):
+        names = path.split("/")
+        if len(names) > _MAX_DEPTH or any(n[:1] in {"", "."} for n in names):
+            raise ValueError(f"{path!r:.80} cannot name an array")
+        group = tree
+        for name in names[:-1]:
+            group = group.get(unquote(name))
+            if not isinstance(group, dict):
+                raise ValueError(f"{path!r:.80} lies in no group")
+        name = unquote(names[-1])
+        if name in group:
+            raise ValueError(f"{path!r:.80} is there twice")
+        group[name] = _read_member(content, path, kind)
+    return _sorted(tree)
+
+
+_KINDS = (".zgroup", ".zarray")
+
+
+def _read_member(content: dict[str, bytes], path: str, kind: str) -> Any:
+    metadata = _take(content, f"{path}/{kind}")
+    attrs = parse_json(content.pop(f"{path}/.zattrs", b"{}"), f"{path}/.zattrs")
+    if kind == ".zgroup":
+        return {}
+    declared = parse_array(metadata, path)
+    shape, dtype = declared.shape, declared.dtype
+    if declared.compressed or declared.chunks != tuple(max(1, n) for n in shape):
+        raise ValueError(f"{path} is compressed, or of several chunks")
+    key = f"{path}/{'.'.join('0' * len(shape)) or '0'}"
+    data = content.pop(key, b"") if declared.nbytes == 0 else _take(content, key)
+    data = data[: 0 if declared.nbytes == 0 else None]
+    if len(data) != declared.nbytes:
+        raise ValueError(
+            f"{path} holds {len(data):,} bytes; declared are {declared.nbytes:,}"
+        )
+    array = np.frombuffer(data, dtype).reshape(shape).copy()
+    if attrs.get("dtype") != "bfloat16":
+        return array
+    if dtype != np.uint16:
+        raise ValueError(f"{path} is marked as bfloat16, but holds {dtype}")
+    return array.view(_BFLOAT16)
+
+
+def _take(content: dict[str, bytes], key: str) -> bytes:
+    if key not in content:
+        raise ValueError(f"{key!r:.80} is missing")
+    return content.pop(key)
+
+
+def _sorted(tree: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: _sorted(member) if isinstance(member, dict) else member
+        for name, member in sorted(tree.items())
+    }
 
 
 def _quoted(name: str) -> str:

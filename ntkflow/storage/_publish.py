@@ -19,6 +19,8 @@ import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
 
+from ._full_disk import telling_full_disk
+
 try:
     import fcntl
 except ImportError:  # Windows: no locks, so leftovers stay until removed by hand
@@ -44,10 +46,10 @@ def write_file(path: str | Path, write: Callable[[Path], object]) -> None:
     Args:
         path: The file; missing directories above it are made.
         write: Called with the path of a file that is not there yet, to make it. If it
-            raises, `path` is left as it was.
+            raises, `path` is left as it was; a full disk is a `DiskFullError`.
     """
     path = Path(path)
-    with _workshop(path.parent) as workshop:
+    with telling_full_disk(path), _workshop(path.parent) as workshop:
         temporary = workshop / path.name
         write(temporary)
         _force_to_disk(temporary)
@@ -112,7 +114,7 @@ def write_directory(path: str | Path, write: Callable[[Path], object]) -> None:
             f"{path} is a file; expected a directory or nothing. Remove it, or choose "
             "another path."
         )
-    with _workshop(path.parent) as workshop:
+    with telling_full_disk(path), _workshop(path.parent) as workshop:
         temporary = workshop / path.name
         temporary.mkdir()
         write(temporary)

