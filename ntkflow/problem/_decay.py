@@ -5,6 +5,7 @@ from typing import final
 import equinox as eqx
 
 from .._errors import unknown_name
+from .._types import DecayTarget
 
 
 @final
@@ -20,7 +21,7 @@ class Decay(eqx.Module):
     """
 
     strength: float | int
-    towards: str = eqx.field(static=True, default="zero")
+    towards: DecayTarget = eqx.field(static=True, default="zero")
 
     def __check_init__(self):
         if isinstance(self.strength, float | int) and self.strength < 0:

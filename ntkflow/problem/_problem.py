@@ -16,7 +16,7 @@ from jaxtyping import Array, Inexact, Shaped
 from .._errors import unknown_name
 from .._precision import at_full_precision
 from .._sharding import without_explicit_axes
-from .._types import Params, Scalar
+from .._types import Params, Reduction, Scalar
 from ..models import in_both_modes, partition, time_scale as model_time_scale
 from ._decay import Decay
 from ._inputs import (
@@ -70,7 +70,7 @@ class Problem(eqx.Module):
     loss: AbstractLoss
     decay: Decay | None
     time_scale: float
-    reduction: str = eqx.field(static=True)
+    reduction: Reduction = eqx.field(static=True)
     classes: bool = eqx.field(static=True)
     n_outputs: int = eqx.field(static=True)
 
@@ -84,7 +84,7 @@ class Problem(eqx.Module):
         y_test: Any = None,
         loss: Any = None,
         trainable: Any = None,
-        reduction: str = "sum",
+        reduction: Reduction = "sum",
         decay: Decay | float | None = None,
         time_scale: float | int | None = None,
         allow_nan: bool = False,

@@ -139,3 +139,11 @@ def test_accuracy_of_several_hinges_counts_the_largest_output():
     problem = Problem(model, jnp.ones((3, 1)), y, loss=Hinge())
     f = jnp.asarray([[-2.0, -3.0], [4.0, 3.0], [1.0, -1.0]])
     np.testing.assert_allclose(problem.accuracy(f, y), 2 / 3)
+
+
+@pytest.mark.parametrize("loss", [SquaredError(), CrossEntropy(), Hinge()])
+def test_a_hint_at_targets_names_the_function_that_takes_them(loss):
+    with pytest.raises(ValueError, match=r"nf\.data\.digits\(targets=") as caught:
+        loss.check_targets(np.array([[0.5], [2.0]]), 3)
+    before, *_ = str(caught.value).split("targets=")
+    assert before.endswith("nf.data.digits(")
