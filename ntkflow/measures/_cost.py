@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._progress import duration
-from .._types import MeasuredOutputs, Params
+from .._types import MeasuredOutputs
 from ..kernels import default_max_bytes, ntk, ntk_velocity
 from ..problem import Problem
 from ._base import AbstractMeasure
@@ -178,9 +178,7 @@ def _shared_flops(needs: frozenset[str], problem: Problem) -> float:
         for outputs in layouts(needs, name)[:1]:
             flops += _kernel_flops(problem, outputs, x1, x2)
     for outputs in layouts(needs, "velocity")[:1]:
-        flops += count_flops(
-            lambda params, to=outputs: _velocity(problem, params, to), problem.params
-        )
+        flops += _velocity_flops(problem, outputs)
     if "curvature" in needs:
         # Its loop ends on a condition and counts once, as one cycle, which a warm start
         # takes.
@@ -190,8 +188,11 @@ def _shared_flops(needs: frozenset[str], problem: Problem) -> float:
     return flops
 
 
-def _velocity(problem: Problem, params: Params, outputs: MeasuredOutputs) -> Any:
-    return ntk_velocity(problem, problem.model_of(params), outputs=outputs)
+def _velocity_flops(problem: Problem, outputs: MeasuredOutputs) -> float:
+    return count_flops(
+        lambda params: ntk_velocity(problem, problem.model_of(params), outputs=outputs),
+        problem.params,
+    )
 
 
 def _kernel_flops(

@@ -4,6 +4,7 @@
 leaves and the rest, so that a flow integrates the first and never touches the second.
 """
 
+import math
 from typing import Any, final
 
 import equinox as eqx
@@ -155,6 +156,18 @@ class Problem(eqx.Module):
             check_same_inputs(self.x, self.x_test)
             self.loss.check_targets(np.asarray(self.y_test), self.n_outputs)
             check_loss(self.loss, self.n_outputs, self.dtype, self.y_test)
+
+    def __repr__(self) -> str:
+        # By shapes alone: leaves may be tracers, or anything that a map put there.
+        model = type(self.static).__name__
+        tested = "" if self.x_test is None else f", {_rows(self.x_test)} to test on"
+        one = list(np.shape(self.x)[1:])
+        decay = "" if self.decay is None else f"; decay {self.decay.towards}"
+        return (
+            f"<Problem: {model} of {self.n_outputs} outputs, {_size(self.params):,} "
+            f"parameters; {_rows(self.x)} examples of shape {one}{tested}; "
+            f"{type(self.loss).__name__}, {self.reduction}{decay}>"
+        )
 
     @property
     def model(self) -> Any:
@@ -320,6 +333,14 @@ class Problem(eqx.Module):
         if self.decay is not None and self.decay.towards == "initial":
             return jtu.tree_map(lambda p, p0: p - p0, params, self.params)
         return params
+
+
+def _rows(x: Any) -> int:
+    return next(iter(np.shape(x)), 0)
+
+
+def _size(params: Params) -> int:
+    return sum(math.prod(np.shape(leaf)) for leaf in jtu.tree_leaves(params))
 
 
 def _squared_norm(tree: Params) -> Scalar:
