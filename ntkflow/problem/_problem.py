@@ -5,6 +5,7 @@ leaves and the rest, so that a flow integrates the first and never touches the s
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, final
 
 import equinox as eqx
@@ -18,7 +19,7 @@ from .._errors import unknown_name
 from .._precision import at_full_precision
 from .._sharding import without_explicit_axes
 from .._types import Params, Reduction, Scalar
-from ..models import in_both_modes, partition, time_scale as model_time_scale
+from ..models import Applied, in_both_modes, partition, time_scale as model_time_scale
 from ._decay import Decay
 from ._inputs import (
     as_inputs,
@@ -89,6 +90,7 @@ class Problem(eqx.Module):
         decay: Decay | float | None = None,
         time_scale: float | int | None = None,
         allow_nan: bool = False,
+        apply: Callable[..., Any] | None = None,
     ):
         """Checks that the parts fit together before anything heavy runs.
 
@@ -110,6 +112,9 @@ class Problem(eqx.Module):
                 for mean-field networks) times the reduction's.
             allow_nan: Whether inputs may hold NaN, for missing features that the model
                 masks itself, as by `jnp.where(jnp.isnan(x), 0, x)`.
+            apply: `apply(model, x)` -> [K], what is trained in place of `model(x)`: a
+                derivative in x, the residual of a differential equation. The problem's
+                model is then `nf.models.Applied(model, apply)`.
 
         Raises:
             ValueError: If shapes disagree, data hold NaN that is not allowed or not
@@ -123,6 +128,10 @@ class Problem(eqx.Module):
             raise ValueError("x_test and y_test come together: give both or neither.")
         model, x, y = without_explicit_axes((model, x, y))
         x_test, y_test = without_explicit_axes((x_test, y_test))
+        if apply is not None:
+            model = Applied(model, apply)
+            if trainable is not None and not jtu.all_leaves([trainable]):
+                trainable = Applied(trainable, False)  # a tree of the model alone
         self.params, self.static = partition(model, trainable)
         dtype = params_dtype(self.params)
         self.loss = SquaredError() if loss is None else as_loss(loss)
