@@ -37,7 +37,7 @@ problem = nf.Problem(
 # is the number of gradient-descent steps times their size.
 
 rtol = 1e-4
-run = nf.simulate(problem, nf.log_times(1e-3, 20.0, 40), rtol=rtol)
+run = nf.simulate(problem, nf.log_times(1e-3, 20.0, 40), rtol=rtol, progress=False)
 print(run.dataset)
 print({name: run.stats[name] for name in ("steps", "rejected", "kernel_builds")})
 

@@ -48,27 +48,45 @@ for alpha in alphas:
 # ------------------------
 # The drift is measured against the kernel's own size, so that α² drops out of it.
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+colors = dict(zip(alphas, ["C0", "C1", "C2"], strict=True))
+_, ax = plt.subplots(layout="constrained")
 for alpha, run in runs.items():
-    left.loglog(run.dataset.time, run.dataset.kernel_drift, label=f"α = {alpha:g}")
-left.set(xlabel="training time", ylabel="kernel drift", title="The kernel moves …")
-left.legend()
+    drift = run.dataset.kernel_drift
+    ax.loglog(drift.time, drift, colors[alpha], label=f"α = {alpha:g}")
+ax.set(xlabel="training time", ylabel="kernel drift", title="The kernel moves …")
+ax.legend()
+plt.show()
 
 # %%
 # How wrong the constant-kernel picture was
 # -----------------------------------------
 # The frozen residual equation is the same for all α; what differs is the network.
 
-for run, color in zip(runs.values(), ["C0", "C1", "C2"], strict=True):
+_, ax = plt.subplots(layout="constrained")
+for alpha, run in runs.items():
     loss = run.dataset.loss_train
-    right.loglog(loss.time, loss.sel(flow="gradient"), color)
-    right.loglog(loss.time, loss.sel(flow="residual_frozen"), color, linestyle=":")
-right.set(
+    name = f"α = {alpha:g}"
+    ax.loglog(loss.time, loss.sel(flow="gradient"), colors[alpha], label=name)
+    ax.loglog(loss.time, loss.sel(flow="residual_frozen"), colors[alpha], ls=":")
+ax.set(
     xlabel="training time",
     ylabel="train loss",
     title="… and the loss leaves the constant-kernel prediction (dotted)",
 )
+ax.legend()
 plt.show()
+
+# %%
+# One figure of everything
+# ------------------------
+# `compare` draws what the runs hold side by side, and `concat` makes one dataset of
+# them, in which whatever differs is a coordinate.
+
+together = nf.concat(list(runs.values()), "alpha", alphas)
+nf.plots.compare(together)
+plt.show()
+
+print(together.kernel_drift.isel(time=-1).to_series())
 
 # %%
 # Two regimes

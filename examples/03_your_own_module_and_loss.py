@@ -87,6 +87,7 @@ run = nf.simulate(
         nf.flows.Momentum(damping=2.0),
     ],
     measures=[nf.measures.KernelDrift(), nf.measures.EnergyDefect()],
+    progress=False,
 )
 axes = nf.plots.loss(run)
 plt.show()

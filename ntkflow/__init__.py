@@ -39,6 +39,7 @@ from .simulate import (
     SimulationError as SimulationError,
     SteadyState as SteadyState,
     Trajectory as Trajectory,
+    concat as concat,
     log_times as log_times,
     residual_defect as residual_defect,
     simulate as simulate,

@@ -1,4 +1,4 @@
-"""Array aliases, and the legend of dimensions used in every annotation.
+"""Aliases of arrays and options, and the dimensions used in every annotation.
 
 | letter     | meaning                                                      |
 |------------|--------------------------------------------------------------|
@@ -15,7 +15,7 @@ t += η. The residual is r = f − y, the kernel Θ = J Jᵀ with J = ∂f/∂θ
 L = Σᵢ ℓ(fᵢ, yᵢ), a sum.
 """
 
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from jaxtyping import Array, Bool, Float, Inexact, Int, Shaped
 
@@ -35,3 +35,34 @@ Numbers: TypeAlias = Float[Array, " S"]
 """A setting with one value a member of an ensemble."""
 IntScalar: TypeAlias = Int[Array, ""]  # pyright: ignore
 BoolScalar: TypeAlias = Bool[Array, ""]  # pyright: ignore
+
+if TYPE_CHECKING:
+    AttentionMechanism: TypeAlias = Literal["softmax", "identity", "relu", "abs"]
+    AttentionScaling: TypeAlias = Literal["linear", "sqrt"]
+    DecayTarget: TypeAlias = Literal["zero", "initial"]
+    DropoutMask: TypeAlias = Literal["independent", "shared", "mean"]
+    KernelMethod: TypeAlias = Literal[
+        "auto", "contraction", "structured", "vector_products"
+    ]
+    MeasuredOutputs: TypeAlias = Literal["full", "trace"]
+    OutputLayout: TypeAlias = Literal["full", "diagonal", "trace"]
+    Padding: TypeAlias = Literal["SAME", "VALID", "CIRCULAR"]
+    Parameterization: TypeAlias = Literal["ntk", "standard", "mean_field"]
+    Pooling: TypeAlias = Literal["average", "flatten"]
+    Reduction: TypeAlias = Literal["sum", "mean"]
+    ResidualKernel: TypeAlias = Literal["evolving", "frozen"]
+    ResizeMethod: TypeAlias = Literal[
+        "nearest", "linear", "cubic", "lanczos3", "lanczos5"
+    ]
+    Scaling: TypeAlias = Literal["common", "each", "none"]
+    SensitivityMode: TypeAlias = Literal["forward", "adjoint"]
+    SolverName: TypeAlias = Literal["auto"]
+    TableParameterization: TypeAlias = Literal["ntk", "standard"]
+    TargetEncoding: TypeAlias = Literal["onehot", "centered", "labels", "regression"]
+else:
+    # A wrong name is refused by what takes it, which names the nearest right one. One
+    # who has shapes checked at run time gets that error, too.
+    AttentionMechanism = AttentionScaling = DecayTarget = DropoutMask = str
+    KernelMethod = MeasuredOutputs = OutputLayout = Padding = Parameterization = str
+    Pooling = Reduction = ResidualKernel = ResizeMethod = Scaling = str
+    SensitivityMode = SolverName = TableParameterization = TargetEncoding = str

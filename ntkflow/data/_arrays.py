@@ -10,6 +10,7 @@ from jaxtyping import Array
 from numpy.typing import ArrayLike
 
 from .._errors import unknown_name
+from .._types import Scaling, TargetEncoding
 from ._dataset import Dataset
 from ._scaling import SCALINGS, fit_scaling
 from ._split import stratified_order
@@ -39,9 +40,9 @@ def from_arrays(
     n_train: int | None = None,
     n_test: int | None = None,
     seed: int = 0,
-    targets: str = "onehot",
+    targets: TargetEncoding = "onehot",
     classes: Sequence[int | str] | None = None,
-    scaling: str = "common",
+    scaling: Scaling = "common",
     dtype: DTypeLike | None = None,
     name: str = "arrays",
 ) -> Dataset:
@@ -207,7 +208,7 @@ def _dataset(
     train: _Examples,
     test: _Examples,
     encoding: Classification | Regression,
-    scaling: str,
+    scaling: Scaling,
     dtype: np.dtype,
     name: str,
 ) -> Dataset:

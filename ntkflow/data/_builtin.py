@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from jax.typing import DTypeLike
 
+from .._types import Scaling, TargetEncoding
 from ._arrays import from_arrays
 from ._dataset import Dataset
 
@@ -17,11 +18,11 @@ def digits(
     n_train: int = 200,
     n_test: int = 200,
     seed: int = 0,
-    targets: str = "onehot",
+    targets: TargetEncoding = "onehot",
     *,
     classes: Sequence[int] | None = None,
     flatten: bool = True,
-    scaling: str = "common",
+    scaling: Scaling = "common",
     dtype: DTypeLike | None = None,
 ) -> Dataset:
     """The 1,797 handwritten digits of scikit-learn, 8x8 pixels each.
@@ -65,11 +66,11 @@ def mnist(
     n_train: int = 200,
     n_test: int = 200,
     seed: int = 0,
-    targets: str = "onehot",
+    targets: TargetEncoding = "onehot",
     *,
     classes: Sequence[int] | None = None,
     flatten: bool = True,
-    scaling: str = "common",
+    scaling: Scaling = "common",
     dtype: DTypeLike | None = None,
 ) -> Dataset:
     """Five thousand digits of MNIST, 500 of each class, 28x28 pixels each.

@@ -12,6 +12,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from .._errors import unknown_name
+from .._types import Scaling, TargetEncoding
 from ..storage import check_growth
 from ._arrays import from_arrays
 from ._dataset import Dataset
@@ -47,10 +48,10 @@ def from_file(
     n_train: int | None = None,
     n_test: int | None = None,
     seed: int = 0,
-    targets: str = "onehot",
+    targets: TargetEncoding = "onehot",
     classes: Sequence[int | str] | None = None,
     flatten: bool = True,
-    scaling: str = "common",
+    scaling: Scaling = "common",
     dtype: DTypeLike | None = None,
 ) -> Dataset:
     """Makes a data set of files: checked, split, standardized and encoded.

@@ -7,6 +7,7 @@ import diffrax as dfx
 import numpy as np
 
 from .. import measures as measures_room, solvers as solvers_room
+from .._types import SolverName
 from ..flows import (
     AbstractFlow,
     Descent,
@@ -90,7 +91,7 @@ def build_measures(simulation: Simulation) -> list[AbstractMeasure] | None:
     return [_build_measure(name) for name in simulation.measures]
 
 
-def build_solver(solver: Solver) -> dfx.AbstractSolver | str:
+def build_solver(solver: Solver) -> dfx.AbstractSolver | SolverName:
     """Makes the solver.
 
     Args:
@@ -124,7 +125,7 @@ def _build_descent(experiment: Experiment, n_examples: int) -> Descent:
             f"descent.batch_size = {described.batch_size} exceeds the {n_examples} "
             "training examples: choose a smaller one, or leave it out for all of them."
         )
-    updates = math.ceil(simulation.t_last / flow.step)
+    updates = math.ceil(simulation.t_last / float(flow.step))
     if updates > simulation.max_steps:
         raise ValueError(
             f"Descent takes {updates:,} updates of {flow.step:g} up to t_last = "

@@ -7,7 +7,7 @@ its outputs coincide with the network's is a theorem, and a check of the whole m
 The frozen flow keeps the kernel of t = 0.
 """
 
-from typing import Any, ClassVar, Literal, NamedTuple, final
+from typing import Any, ClassVar, NamedTuple, final
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from jax import lax
 from jaxtyping import Array, Inexact
 
 from .._errors import unknown_name
-from .._types import Number, Params
+from .._types import Number, Params, ResidualKernel
 from ..kernels import kernel_of, modes_of
 from ..problem import Problem
 from ._base import ORIGIN, AbstractFlow, Context, Feedback, OutputState
@@ -67,14 +67,14 @@ class Residual(AbstractFlow):
         tests/simulate/test_simulate.py::test_frozen_residual_matches_matrix_exponential
     """
 
-    kernel: Literal["evolving", "frozen"] = eqx.field(static=True)
+    kernel: ResidualKernel = eqx.field(static=True)
     along: str | None = eqx.field(static=True)
     name: str = eqx.field(static=True)
     pushes: ClassVar[bool] = True
 
     def __init__(
         self,
-        kernel: str = "evolving",
+        kernel: ResidualKernel = "evolving",
         along: str | None = None,
         *,
         name: str | None = None,

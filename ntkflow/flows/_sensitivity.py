@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, PyTree, Shaped
 
 from .._errors import unknown_name
 from .._precision import at_full_precision
-from .._types import Params
+from .._types import Params, SensitivityMode
 from ..models import Depth, NeuralODE, partition
 
 _MODES = ("forward", "adjoint")
@@ -55,7 +55,7 @@ class Sensitivity(eqx.Module):
     Verified by: tests/flows/test_sensitivity.py::test_both_give_the_closed_form
     """
 
-    mode: str = eqx.field(static=True, default="forward")
+    mode: SensitivityMode = eqx.field(static=True, default="forward")
     rtol: float | None = eqx.field(static=True, default=None)
     atol: float | None = eqx.field(static=True, default=None)
     chunk: int = eqx.field(static=True, default=64)

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ntkflow._errors import unknown_name
+from ntkflow._types import AttentionMechanism, AttentionScaling
 from ntkflow.infinite._checks import check_scale, check_sequence, check_width
 from ntkflow.infinite._finite_attention import MECHANISMS, FiniteAttention
 from ntkflow.infinite._layer import AbstractLayer, Shape
@@ -96,8 +97,8 @@ class Attention(AbstractLayer):
     w_value_std: float | Float[Array, ""]
     w_out_std: float | Float[Array, ""]
     b_std: float | Float[Array, ""]
-    scaling: str = eqx.field(static=True)
-    mechanism: str = eqx.field(static=True)
+    scaling: AttentionScaling = eqx.field(static=True)
+    mechanism: AttentionMechanism = eqx.field(static=True)
     positional: PositionalEmbedding | None
     use_bias: bool = eqx.field(static=True)
     width: int | None = eqx.field(static=True)
@@ -110,8 +111,8 @@ class Attention(AbstractLayer):
         w_value_std: float | int | Float[Array, ""] = 1.0,
         w_out_std: float | int | Float[Array, ""] = 1.0,
         b_std: float | int | Float[Array, ""] = 0.1,
-        scaling: str = "linear",
-        mechanism: str = "softmax",
+        scaling: AttentionScaling = "linear",
+        mechanism: AttentionMechanism = "softmax",
         *,
         positional: Any = None,
         use_bias: bool = True,

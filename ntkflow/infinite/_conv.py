@@ -6,6 +6,7 @@ from typing import Any, final
 import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ntkflow._types import Padding, Parameterization
 from ntkflow.infinite._checks import check_positions
 from ntkflow.infinite._finite_conv import draw_conv
 from ntkflow.infinite._layer import Shape
@@ -65,7 +66,7 @@ class Conv(AbstractRandomMap):
     weights: Weights
     kernel_size: Sizes = eqx.field(static=True)
     strides: Sizes = eqx.field(static=True)
-    padding: str = eqx.field(static=True)
+    padding: Padding = eqx.field(static=True)
     dilation: Sizes = eqx.field(static=True)
     width: int | None = eqx.field(static=True)
 
@@ -73,12 +74,12 @@ class Conv(AbstractRandomMap):
         self,
         kernel_size: Sizes = 3,
         strides: Sizes = 1,
-        padding: str = "SAME",
+        padding: Padding = "SAME",
         dilation: Sizes = 1,
         *,
         w_std: float | int | Float[Array, ""] = 1.0,
         b_std: float | int | Float[Array, ""] = 0.1,
-        parameterization: str = "ntk",
+        parameterization: Parameterization = "ntk",
         width: int | None = None,
         use_bias: bool = True,
         trainable: bool = True,

@@ -7,6 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ntkflow._types import Padding, Parameterization
 from ntkflow.infinite._checks import check_positions
 from ntkflow.infinite._conv import seen_through
 from ntkflow.infinite._finite_conv import draw_conv
@@ -64,18 +65,18 @@ class ConvTranspose(AbstractRandomMap):
     weights: Weights
     kernel_size: Sizes = eqx.field(static=True)
     strides: Sizes = eqx.field(static=True)
-    padding: str = eqx.field(static=True)
+    padding: Padding = eqx.field(static=True)
     width: int | None = eqx.field(static=True)
 
     def __init__(
         self,
         kernel_size: Sizes = 3,
         strides: Sizes = 1,
-        padding: str = "SAME",
+        padding: Padding = "SAME",
         *,
         w_std: float | int | Float[Array, ""] = 1.0,
         b_std: float | int | Float[Array, ""] = 0.1,
-        parameterization: str = "ntk",
+        parameterization: Parameterization = "ntk",
         width: int | None = None,
         use_bias: bool = True,
         trainable: bool = True,

@@ -6,6 +6,7 @@ from typing import Any, final
 import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ntkflow._types import Parameterization
 from ntkflow.infinite._finite import at_positions
 from ntkflow.infinite._layer import Shape
 from ntkflow.infinite._maps import AbstractRandomMap
@@ -53,7 +54,7 @@ class Dense(AbstractRandomMap):
         self,
         w_std: float | int | Float[Array, "..."] = 1.0,
         b_std: float | int | Float[Array, "..."] = 0.1,
-        parameterization: str = "ntk",
+        parameterization: Parameterization = "ntk",
         width: int | None = None,
         *,
         use_bias: bool = True,

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkflow._errors import unknown_name
+from ntkflow._types import DropoutMask
 from ntkflow.infinite._finite import Pointwise
 from ntkflow.infinite._layer import Shape
 from ntkflow.infinite._maps import AbstractUnitMap
@@ -72,11 +73,14 @@ class Dropout(AbstractUnitMap):
     """
 
     keep: float = eqx.field(static=True)
-    mask: str = eqx.field(static=True)
+    mask: DropoutMask = eqx.field(static=True)
     inverted: bool = eqx.field(static=True)
 
     def __init__(
-        self, keep: float | int, mask: str = "independent", inverted: bool = True
+        self,
+        keep: float | int,
+        mask: DropoutMask = "independent",
+        inverted: bool = True,
     ):
         if not (math.isfinite(keep) and 0 < keep <= 1):
             raise ValueError(

@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkflow._errors import unknown_name
+from ntkflow._types import TableParameterization
 from ntkflow.infinite._finite import at_positions
 from ntkflow.infinite._layer import Shape
 from ntkflow.infinite._maps import AbstractRandomMap
@@ -79,7 +80,7 @@ class Embedding(AbstractRandomMap):
     def __init__(
         self,
         w_std: float | int | Float[Array, ""] = 1.0,
-        parameterization: str = "ntk",
+        parameterization: TableParameterization = "ntk",
         width: int | None = None,
         *,
         trainable: bool = True,

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ntkflow._types import AttentionMechanism
 from ntkflow.models import Dense as FiniteDense
 
 Table = Float[Array, "heads size in_size"]
@@ -51,7 +52,7 @@ class FiniteAttention(eqx.Module):
     out: FiniteDense
     scores: float = eqx.field(static=True)
     w_value_std: float = eqx.field(static=True)
-    mechanism: str = eqx.field(static=True)
+    mechanism: AttentionMechanism = eqx.field(static=True)
     positional: Callable[[Any], Any] | None
 
     def __init__(
@@ -65,7 +66,7 @@ class FiniteAttention(eqx.Module):
         out: tuple[float, float],
         use_bias: bool,
         shared: bool,
-        mechanism: str,
+        mechanism: AttentionMechanism,
         positional: Callable[[Any], Any] | None,
         *,
         key: PRNGKeyArray,

@@ -8,6 +8,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from ntkflow._types import Padding
 from ntkflow.infinite._checks import check_positions
 from ntkflow.infinite._finite import Pointwise
 from ntkflow.infinite._layer import Shape
@@ -57,7 +58,7 @@ class Pool(AbstractPositionMap):
 
     window: Sizes = eqx.field(static=True)
     strides: Sizes = eqx.field(static=True)
-    padding: str = eqx.field(static=True)
+    padding: Padding = eqx.field(static=True)
     average: bool = eqx.field(static=True)
     normalize_edges: bool = eqx.field(static=True)
 
@@ -65,7 +66,7 @@ class Pool(AbstractPositionMap):
         self,
         window: Sizes = 2,
         strides: Sizes | None = None,
-        padding: str = "VALID",
+        padding: Padding = "VALID",
         *,
         average: bool,
         normalize_edges: bool = False,
@@ -228,7 +229,7 @@ class GlobalPool(AbstractPositionMap):
 def AvgPool(  # ruff: ignore[invalid-function-name]
     window: Sizes = 2,
     strides: Sizes | None = None,
-    padding: str = "VALID",
+    padding: Padding = "VALID",
     *,
     normalize_edges: bool = False,
 ) -> Pool:
@@ -247,7 +248,7 @@ def AvgPool(  # ruff: ignore[invalid-function-name]
 
 
 def SumPool(  # ruff: ignore[invalid-function-name]
-    window: Sizes = 2, strides: Sizes | None = None, padding: str = "VALID"
+    window: Sizes = 2, strides: Sizes | None = None, padding: Padding = "VALID"
 ) -> Pool:
     """Sums over windows.
 

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from ntkflow import models
+from ntkflow._types import Padding
 from ntkflow.infinite._conv import Conv
 from ntkflow.infinite._dense import Dense
 from ntkflow.infinite._dropout import Dropout
@@ -192,7 +193,7 @@ def _read_eqx_conv(module: eqx.nn.Conv, path: str, reading: Reading) -> Layers:
 
 def _padding(
     module: Any, path: str, dilation: tuple[int, ...], mode: str = "ZEROS"
-) -> str:
+) -> Padding:
     """The name of a padding given by numbers."""
     padding = module.padding
     if padding == "VALID" or (

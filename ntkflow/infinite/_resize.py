@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkflow._errors import unknown_name
+from ntkflow._types import ResizeMethod
 from ntkflow.infinite._checks import check_positions
 from ntkflow.infinite._finite import Pointwise
 from ntkflow.infinite._layer import Shape
@@ -40,10 +41,12 @@ class ImageResize(AbstractPositionMap):
     """
 
     size: Sizes = eqx.field(static=True)
-    method: str = eqx.field(static=True)
+    method: ResizeMethod = eqx.field(static=True)
     antialias: bool = eqx.field(static=True)
 
-    def __init__(self, size: Sizes, method: str = "linear", antialias: bool = True):
+    def __init__(
+        self, size: Sizes, method: ResizeMethod = "linear", antialias: bool = True
+    ):
         self.size = check_sizes("ImageResize", "size", size)
         if method not in METHODS:
             raise unknown_name("method", method, METHODS)

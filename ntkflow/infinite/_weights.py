@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ntkflow._errors import unknown_name
+from ntkflow._types import Parameterization
 from ntkflow.infinite._checks import check_scale, check_width
 from ntkflow.infinite._moments import Moments
 from ntkflow.models import Frozen
@@ -27,7 +28,7 @@ class Weights(eqx.Module):
 
     w_std: float | Float[Array, ""]
     b_std: float | Float[Array, ""]
-    parameterization: str = eqx.field(static=True)
+    parameterization: Parameterization = eqx.field(static=True)
     use_bias: bool = eqx.field(static=True)
     trainable: bool = eqx.field(static=True)
 
@@ -36,7 +37,7 @@ class Weights(eqx.Module):
         owner: str,
         w_std: float | int | Float[Array, "..."],
         b_std: float | int | Float[Array, "..."],
-        parameterization: str,
+        parameterization: Parameterization,
         width: int | None,
         use_bias: bool,
         trainable: bool,

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Shaped
 
 from ntkflow._errors import unknown_name
+from ntkflow._types import Padding
 
 PADDINGS = ("SAME", "VALID", "CIRCULAR")
 
@@ -89,7 +90,7 @@ def check_sizes(owner: str, name: str, value: object) -> Sizes:
     return found if several else found[0]
 
 
-def check_padding(padding: str) -> str:
+def check_padding(padding: Padding) -> Padding:
     """Refuse a padding that has no such name.
 
     Args:

@@ -4,7 +4,7 @@ import equinox as eqx
 from jaxtyping import Array, Float, Shaped
 
 from ntkflow._precision import at_full_precision
-from ntkflow._types import Params
+from ntkflow._types import KernelMethod, OutputLayout, Params
 from ntkflow.kernels._choose import choose_method
 from ntkflow.kernels._example import Example, prepare
 from ntkflow.kernels._layouts import find_layout
@@ -19,8 +19,8 @@ def compute_kernels(
     x1: Shaped[Array, "N1 ..."],
     x2: Shaped[Array, "N2 ..."] | None,
     *,
-    outputs: str,
-    method: str,
+    outputs: OutputLayout,
+    method: KernelMethod,
     max_bytes: int,
     by_leaf: bool,
 ) -> tuple[Float[Array, "..."], ...]:

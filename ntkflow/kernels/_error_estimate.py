@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree, Shaped
 
-from ntkflow._types import Scalar
+from ntkflow._types import OutputLayout, Scalar
 from ntkflow.kernels._compute import compute_kernels
 from ntkflow.kernels._example import Example
 from ntkflow.kernels._inputs import check_bound, check_pair
@@ -50,7 +50,7 @@ def ntk_error_estimate(
     x2: Shaped[Array | np.ndarray, "N2 ..."] | None = None,
     *,
     factor: float | int = FACTOR,
-    outputs: str = "trace",
+    outputs: OutputLayout = "trace",
     max_bytes: int | None = None,
     apply: Callable[..., Any] | None = None,
     trainable: PyTree | None = None,

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PyTree, Shaped
 
 from ntkflow._precision import at_full_precision
 from ntkflow._sharding import without_explicit_axes
-from ntkflow._types import Params
+from ntkflow._types import KernelMethod, OutputLayout, Params
 from ntkflow.kernels._choose import check_method
 from ntkflow.kernels._compute import compute_kernels
 from ntkflow.kernels._error_estimate import warn_if_loose
@@ -27,8 +27,8 @@ def ntk(
     x1: Shaped[Array | np.ndarray, "N1 ..."],
     x2: Shaped[Array | np.ndarray, "N2 ..."] | None = None,
     *,
-    outputs: str = "trace",
-    method: str = "auto",
+    outputs: OutputLayout = "trace",
+    method: KernelMethod = "auto",
     max_bytes: int | None = None,
     apply: Callable[..., Any] | None = None,
     trainable: PyTree | None = None,

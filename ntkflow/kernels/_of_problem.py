@@ -4,7 +4,7 @@ from typing import cast
 
 from jaxtyping import Array, Inexact, Shaped
 
-from .._types import Params
+from .._types import OutputLayout, Params
 from ..problem import Problem
 from ._ntk import ntk
 
@@ -14,7 +14,7 @@ def kernel_of(
     params: Params,
     x: Shaped[Array, "Nt ..."] | None = None,
     *,
-    outputs: str = "full",
+    outputs: OutputLayout = "full",
 ) -> Inexact[Array, "N1 ..."]:
     """Θ(x, X) = J(x) J(X)ᵀ at θ, over the problem's trained leaves.
 

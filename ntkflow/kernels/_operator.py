@@ -108,6 +108,15 @@ class NTKOperator(lx.AbstractLinearOperator):
         self.batch = min(math.ceil(self.x.shape[0] / devices), most)
         self.mesh = mesh
 
+    def __repr__(self) -> str:
+        (n, k), dtype = self.structure
+        model = type(self.example.static).__name__
+        devices = "" if self.mesh is None else f", on {self.mesh.size} devices"
+        return (
+            f"<NTKOperator: {model}, {n} examples × {k} outputs, {dtype}; {self.batch} "
+            f"examples at once{devices}>"
+        )
+
     def mv(self, vector: Float[Array, "N K"]) -> Float[Array, "N K"]:
         """The kernel times a vector.
 

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Array, PyTree, Shaped
 
 from ntkflow._sharding import without_explicit_axes
+from ntkflow._types import KernelMethod, OutputLayout
 from ntkflow.kernels._choose import (
     cheapest,
     check_method,
@@ -96,8 +97,8 @@ def plan(
     x1: Shaped[Array | np.ndarray, "N1 ..."],
     x2: Shaped[Array | np.ndarray, "N2 ..."] | None = None,
     *,
-    outputs: str = "trace",
-    method: str = "auto",
+    outputs: OutputLayout = "trace",
+    method: KernelMethod = "auto",
     max_bytes: int | None = None,
     apply: Callable[..., Any] | None = None,
     trainable: PyTree | None = None,

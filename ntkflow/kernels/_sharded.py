@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Shaped
 
 from ntkflow._precision import at_full_precision
-from ntkflow._types import Params
+from ntkflow._types import KernelMethod, OutputLayout, Params
 from ntkflow.kernels._compute import compute_kernels
 from ntkflow.kernels._example import Example, trace
 from ntkflow.kernels._layouts import AbstractLayout, find_layout
@@ -33,8 +33,8 @@ def compute_sharded(
     x2: Shaped[Array, "N2 ..."] | None,
     mesh: Mesh,
     *,
-    outputs: str,
-    method: str,
+    outputs: OutputLayout,
+    method: KernelMethod,
     max_bytes: int,
     by_leaf: bool,
 ) -> tuple[Float[Array, "..."], ...]:

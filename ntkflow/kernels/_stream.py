@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, PyTree, Shaped
 
 from ntkflow._progress import Progress
 from ntkflow._sharding import without_explicit_axes
+from ntkflow._types import KernelMethod, OutputLayout
 from ntkflow.kernels._choose import check_method
 from ntkflow.kernels._compute import compute_kernels
 from ntkflow.kernels._example import Example, Traced, trace
@@ -54,7 +55,7 @@ class StoredKernel:
             raise ValueError(f"{path} holds no kernel: expected what `stream` writes.")
         about = json.loads(self._store.read(DESCRIPTION)[1]["about"])
         self.shape: tuple[int, ...] = tuple(about["shape"])
-        self.outputs: str = about["outputs"]
+        self.outputs: OutputLayout = about["outputs"]
         self.dtype = np.dtype(about["dtype"])
         self._layout = find_layout(self.outputs)
         self._tile, self._counts = about["tile"], tuple(about["examples"])
@@ -131,8 +132,8 @@ def stream(
     x2: Shaped[Array | np.ndarray, "N2 ..."] | None = None,
     *,
     path: str | Path,
-    outputs: str = "trace",
-    method: str = "auto",
+    outputs: OutputLayout = "trace",
+    method: KernelMethod = "auto",
     max_bytes: int | None = None,
     apply: Callable[..., Any] | None = None,
     trainable: PyTree | None = None,

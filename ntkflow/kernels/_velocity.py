@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
-from ntkflow._types import Params
+from ntkflow._types import OutputLayout, Params
 from ntkflow.kernels._compute import compute_kernels
 from ntkflow.kernels._example import Example
 from ntkflow.kernels._inputs import check_bound, check_pair
@@ -21,7 +21,7 @@ def ntk_velocity(
     *,
     x1: Shaped[Array | np.ndarray, "N1 ..."] | None = None,
     x2: Shaped[Array | np.ndarray, "N2 ..."] | None = None,
-    outputs: str = "full",
+    outputs: OutputLayout = "full",
     max_bytes: int | None = None,
 ) -> Float[Array, "..."]:
     """The exact rate dΘ/dt of a kernel along the training flow θ̇ = −c∇L(θ).

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Inexact
 
+from .._types import MeasuredOutputs
 from ..problem import Problem
 from ._base import AbstractMeasure, Snapshot, Variable
 from ._kernel import (
@@ -55,7 +56,7 @@ class Alignment(AbstractMeasure):
         tests/measures/test_trace.py::test_alignment_of_the_trace_kernel_is_that_of_the_literature
     """
 
-    outputs: str = eqx.field(static=True, default="full")
+    outputs: MeasuredOutputs = eqx.field(static=True, default="full")
 
     def __check_init__(self):
         check_outputs(self.outputs)

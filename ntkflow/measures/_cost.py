@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._progress import duration
+from .._types import MeasuredOutputs
 from ..kernels import default_max_bytes, ntk, ntk_velocity
 from ..problem import Problem
 from ._base import AbstractMeasure
@@ -124,7 +125,7 @@ def _needs(measures: Sequence[AbstractMeasure]) -> frozenset[str]:
     return frozenset[str]().union(*(measure.needs for measure in measures))
 
 
-def _copies(needs: frozenset[str], outputs: str) -> int:
+def _copies(needs: frozenset[str], outputs: MeasuredOutputs) -> int:
     # Arrays of the kernel's size that exist at once.
     if named("velocity", outputs) in needs:
         # Θ_t, Θ₀, dΘ/dt; and a derivative carries every working copy twice.
@@ -177,12 +178,7 @@ def _shared_flops(needs: frozenset[str], problem: Problem) -> float:
         for outputs in layouts(needs, name)[:1]:
             flops += _kernel_flops(problem, outputs, x1, x2)
     for outputs in layouts(needs, "velocity")[:1]:
-        flops += count_flops(
-            lambda params, outputs=outputs: ntk_velocity(
-                problem, problem.model_of(params), outputs=outputs
-            ),
-            problem.params,
-        )
+        flops += _velocity_flops(problem, outputs)
     if "curvature" in needs:
         # Its loop ends on a condition and counts once, as one cycle, which a warm start
         # takes.
@@ -192,7 +188,16 @@ def _shared_flops(needs: frozenset[str], problem: Problem) -> float:
     return flops
 
 
-def _kernel_flops(problem: Problem, outputs: str, x1: Any, x2: Any = None) -> float:
+def _velocity_flops(problem: Problem, outputs: MeasuredOutputs) -> float:
+    return count_flops(
+        lambda params: ntk_velocity(problem, problem.model_of(params), outputs=outputs),
+        problem.params,
+    )
+
+
+def _kernel_flops(
+    problem: Problem, outputs: MeasuredOutputs, x1: Any, x2: Any = None
+) -> float:
     return count_flops(
         lambda params: ntk(
             problem.model_of(params),

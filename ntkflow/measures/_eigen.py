@@ -3,6 +3,7 @@
 import jax
 from jaxtyping import Array, Inexact, PRNGKeyArray
 
+from .._types import MeasuredOutputs
 from ..kernels import top_eigenpairs
 from ..problem import Problem
 from ._base import Snapshot
@@ -64,7 +65,7 @@ def check_modes(
     owner: str,
     k: int | None,
     problem: Problem | None = None,
-    outputs: str = "full",
+    outputs: MeasuredOutputs = "full",
 ) -> None:
     """Refuses a number of modes that no kernel, or not this problem's, has.
 
@@ -97,7 +98,7 @@ def check_modes(
 
 
 def eigen_flops(
-    problem: Problem, k: int | None, *, vectors: bool, outputs: str = "full"
+    problem: Problem, k: int | None, *, vectors: bool, outputs: MeasuredOutputs = "full"
 ) -> float:
     """Arithmetic of an eigen-solve of the kernel.
 

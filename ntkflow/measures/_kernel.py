@@ -10,13 +10,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact
 
 from .._errors import unknown_name
+from .._types import MeasuredOutputs
 from ..problem import Problem
 from ._base import Snapshot
 
-_SUFFIXES = {"full": "", "trace": "_trace"}
+_SUFFIXES: dict[MeasuredOutputs, str] = {"full": "", "trace": "_trace"}
 
 
-def check_outputs(outputs: str) -> None:
+def check_outputs(outputs: MeasuredOutputs) -> None:
     """Refuses what is no reading of several outputs.
 
     Args:
@@ -29,7 +30,7 @@ def check_outputs(outputs: str) -> None:
         raise unknown_name("outputs", outputs, list(_SUFFIXES))
 
 
-def named(name: str, outputs: str) -> str:
+def named(name: str, outputs: MeasuredOutputs) -> str:
     """The name of a quantity or variable of the full or of the trace kernel.
 
     Args:
@@ -42,7 +43,7 @@ def named(name: str, outputs: str) -> str:
     return name + _SUFFIXES[outputs]
 
 
-def layouts(needs: frozenset[str], name: str) -> tuple[str, ...]:
+def layouts(needs: frozenset[str], name: str) -> tuple[MeasuredOutputs, ...]:
     """In which layouts a shared quantity is read; the first one is to be formed.
 
     Where the full one is read the trace kernel is summed from it.
@@ -63,7 +64,7 @@ def layouts(needs: frozenset[str], name: str) -> tuple[str, ...]:
     )
 
 
-def in_words(outputs: str) -> str:
+def in_words(outputs: MeasuredOutputs) -> str:
     """Which kernel is read, for names of variables in words.
 
     Args:
@@ -97,7 +98,7 @@ def given(quantity: Array | None, name: str, remedy: str = "") -> Array:
     return quantity
 
 
-def kernel_now(now: Snapshot, outputs: str) -> Inexact[Array, "N ..."]:
+def kernel_now(now: Snapshot, outputs: MeasuredOutputs) -> Inexact[Array, "N ..."]:
     """The kernel of a moment.
 
     Args:
@@ -111,7 +112,7 @@ def kernel_now(now: Snapshot, outputs: str) -> Inexact[Array, "N ..."]:
     return given(getattr(now, name), name)
 
 
-def kernel_at_start(now: Snapshot, outputs: str) -> Inexact[Array, "N ..."]:
+def kernel_at_start(now: Snapshot, outputs: MeasuredOutputs) -> Inexact[Array, "N ..."]:
     """The kernel at t = 0.
 
     Args:
@@ -171,7 +172,7 @@ def turned(
     return 0.5 * jnp.sum((kernel / frobenius(kernel) - reference / norm) ** 2)
 
 
-def kernel_size(problem: Problem, outputs: str) -> int:
+def kernel_size(problem: Problem, outputs: MeasuredOutputs) -> int:
     """Rows of the kernel as a matrix.
 
     Args:
@@ -184,7 +185,7 @@ def kernel_size(problem: Problem, outputs: str) -> int:
     return problem.n_examples * (problem.n_outputs if outputs == "full" else 1)
 
 
-def kernel_entries(problem: Problem, outputs: str = "full") -> int:
+def kernel_entries(problem: Problem, outputs: MeasuredOutputs = "full") -> int:
     """The number of entries of the kernel.
 
     Args:

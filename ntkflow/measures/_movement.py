@@ -8,6 +8,7 @@ from typing import final
 import equinox as eqx
 from jaxtyping import Array, Float
 
+from .._types import MeasuredOutputs
 from ..problem import Problem
 from ._base import AbstractMeasure, Snapshot, Variable
 from ._kernel import (
@@ -39,7 +40,7 @@ class KernelDrift(AbstractMeasure):
         tests/measures/test_movement.py::test_kernel_of_a_linear_model_does_not_move
     """
 
-    outputs: str = eqx.field(static=True, default="full")
+    outputs: MeasuredOutputs = eqx.field(static=True, default="full")
 
     def __check_init__(self):
         check_outputs(self.outputs)
@@ -113,7 +114,7 @@ class KernelDistance(AbstractMeasure):
         tests/measures/test_movement.py::test_small_distance_keeps_its_digits
     """
 
-    outputs: str = eqx.field(static=True, default="full")
+    outputs: MeasuredOutputs = eqx.field(static=True, default="full")
 
     def __check_init__(self):
         check_outputs(self.outputs)
@@ -185,7 +186,7 @@ class KernelVelocity(AbstractMeasure):
     Verified by: tests/measures/test_movement.py::test_velocity_matches_the_loop
     """
 
-    outputs: str = eqx.field(static=True, default="full")
+    outputs: MeasuredOutputs = eqx.field(static=True, default="full")
 
     def __check_init__(self):
         check_outputs(self.outputs)

@@ -8,6 +8,7 @@ from jax import lax
 from jax.scipy.linalg import cho_factor, cho_solve
 from jaxtyping import Array, Inexact
 
+from .._types import MeasuredOutputs
 from ..problem import Problem
 from ._base import AbstractMeasure, Snapshot, Variable
 from ._kernel import (
@@ -50,7 +51,7 @@ class KernelRegression(AbstractMeasure):
     """
 
     ridge: float | int = eqx.field(static=True, default=1e-3)
-    outputs: str = eqx.field(static=True, default="full")
+    outputs: MeasuredOutputs = eqx.field(static=True, default="full")
 
     def __check_init__(self):
         check_outputs(self.outputs)

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from .._types import MeasuredOutputs
 from ..kernels import eigenvalues
 from ..problem import Problem
 from ._base import AbstractMeasure, Snapshot, Variable
@@ -42,7 +43,7 @@ class Spectrum(AbstractMeasure):
     """
 
     k: int | None = eqx.field(static=True, default=10)
-    outputs: str = eqx.field(static=True, default="full")
+    outputs: MeasuredOutputs = eqx.field(static=True, default="full")
 
     def __check_init__(self):
         check_modes("Spectrum", self.k)
@@ -121,7 +122,7 @@ class EffectiveRank(AbstractMeasure):
         tests/measures/test_spectrum.py::test_effective_rank_counts_equal_eigenvalues
     """
 
-    outputs: str = eqx.field(static=True, default="full")
+    outputs: MeasuredOutputs = eqx.field(static=True, default="full")
 
     def __check_init__(self):
         check_outputs(self.outputs)

@@ -5,6 +5,7 @@ from typing import final
 import equinox as eqx
 from jaxtyping import Array
 
+from .._types import MeasuredOutputs
 from ..problem import Problem
 from ._base import AbstractMeasure, Snapshot, Variable
 from ._kernel import (
@@ -41,7 +42,7 @@ class KernelStep(AbstractMeasure):
         tests/simulate/test_measures.py::test_steps_compare_with_the_save_time_before
     """
 
-    outputs: str = eqx.field(static=True, default="full")
+    outputs: MeasuredOutputs = eqx.field(static=True, default="full")
 
     def __check_init__(self):
         check_outputs(self.outputs)

@@ -4,7 +4,8 @@ Every network is an equinox module called on ONE example. The three parameteriza
 are one layer, `Dense`, whose scales sit in the initial values or in the forward pass
 (see `MLP`). What is continuous in depth (`NeuralODE`, `CNF`, `LatentODE`) holds a
 `Depth`, which says how it is solved. `Scaled` and `Antisymmetric` wrap any model,
-`BatchStatistics` one whose BatchNorm layers are to normalize by a whole batch.
+`BatchStatistics` one whose BatchNorm layers are to normalize by a whole batch, and
+`Applied` one of which something else than `model(x)` is trained.
 Modules from elsewhere work as well as these: a model is any callable equinox module.
 """
 
@@ -14,6 +15,7 @@ from ._activations import (
     resolve_activation as resolve_activation,
 )
 from ._adjoints import in_both_modes as in_both_modes
+from ._applied import Applied as Applied
 from ._basis import (
     BasisField as BasisField,
     Legendre as Legendre,

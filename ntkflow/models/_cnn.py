@@ -10,6 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from .._errors import unknown_name
+from .._types import Parameterization, Pooling
 from ._activations import default_w_std, resolve_activation
 from ._checks import check_example, check_size
 from ._conv import Conv
@@ -52,7 +53,7 @@ class CNN(eqx.Module):
     out_size: int = eqx.field(static=True)
     channels: int = eqx.field(static=True)
     depth: int = eqx.field(static=True)
-    pooling: str = eqx.field(static=True)
+    pooling: Pooling = eqx.field(static=True)
 
     def __init__(
         self,
@@ -62,8 +63,8 @@ class CNN(eqx.Module):
         depth: int,
         kernel_size: int = 3,
         activation: str | Callable = "relu",
-        parameterization: str = "ntk",
-        pooling: str = "average",
+        parameterization: Parameterization = "ntk",
+        pooling: Pooling = "average",
         w_std: float | int | None = None,
         b_std: float | int = 0.1,
         use_bias: bool = True,

@@ -5,6 +5,7 @@ import jax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
+from .._types import Parameterization
 from ._checks import check_nonnegative, check_positive, check_size, resolve_dtype
 from ._parameterization import Scales, draw_layer, layer_scales
 
@@ -35,7 +36,7 @@ class Conv(eqx.Module):
     in_channels: int = eqx.field(static=True)
     out_channels: int = eqx.field(static=True)
     kernel_size: int = eqx.field(static=True)
-    parameterization: str = eqx.field(static=True)
+    parameterization: Parameterization = eqx.field(static=True)
     w_std: float = eqx.field(static=True)
     b_std: float = eqx.field(static=True)
 
@@ -44,7 +45,7 @@ class Conv(eqx.Module):
         in_channels: int,
         out_channels: int,
         kernel_size: int = 3,
-        parameterization: str = "ntk",
+        parameterization: Parameterization = "ntk",
         w_std: float | int = 1.0,
         b_std: float | int = 0.1,
         use_bias: bool = True,

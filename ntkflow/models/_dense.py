@@ -4,6 +4,7 @@ import equinox as eqx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
+from .._types import Parameterization
 from ._checks import (
     check_example,
     check_nonnegative,
@@ -42,7 +43,7 @@ class Dense(eqx.Module):
     bias: Float[Array, " out_size"] | None
     in_size: int = eqx.field(static=True)
     out_size: int = eqx.field(static=True)
-    parameterization: str = eqx.field(static=True)
+    parameterization: Parameterization = eqx.field(static=True)
     w_std: float = eqx.field(static=True)
     b_std: float = eqx.field(static=True)
     readout: bool = eqx.field(static=True)
@@ -51,7 +52,7 @@ class Dense(eqx.Module):
         self,
         in_size: int,
         out_size: int,
-        parameterization: str = "ntk",
+        parameterization: Parameterization = "ntk",
         w_std: float | int = 1.0,
         b_std: float | int = 0.1,
         use_bias: bool = True,

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from .._types import Parameterization
 from ._activations import default_w_std, resolve_activation
 from ._checks import check_size
 from ._conv import Conv
@@ -49,7 +50,7 @@ class MLPField(eqx.Module):
         depth: int = 1,
         activation: str | Callable = "tanh",
         concat_time: bool = False,
-        parameterization: str = "ntk",
+        parameterization: Parameterization = "ntk",
         w_std: float | int | None = None,
         b_std: float | int = 0.1,
         use_bias: bool = True,
@@ -124,7 +125,7 @@ class ConvField(eqx.Module):
         kernel_size: int = 3,
         activation: str | Callable = "tanh",
         concat_time: bool = False,
-        parameterization: str = "ntk",
+        parameterization: Parameterization = "ntk",
         w_std: float | int | None = None,
         b_std: float | int = 0.1,
         use_bias: bool = True,

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
+from .._types import Parameterization
 from ._checks import check_example, check_positive, check_size, resolve_dtype
 from ._dense import Dense
 
@@ -47,7 +48,7 @@ class DeepLinear(eqx.Module):
         out_size: int,
         width: int,
         depth: int,
-        parameterization: str = "standard",
+        parameterization: Parameterization = "standard",
         w_std: float | int = 1.0,
         *,
         key: PRNGKeyArray,

@@ -7,6 +7,7 @@ import jax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
+from .._types import Parameterization
 from ._activations import default_w_std, resolve_activation
 from ._checks import check_example, check_size
 from ._dense import Dense
@@ -54,7 +55,7 @@ class MLP(eqx.Module):
         width: int,
         depth: int,
         activation: str | Callable = "tanh",
-        parameterization: str = "ntk",
+        parameterization: Parameterization = "ntk",
         w_std: float | int | None = None,
         b_std: float | int = 0.1,
         use_bias: bool = True,

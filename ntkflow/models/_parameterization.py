@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._errors import unknown_name
+from .._types import Parameterization
 
 PARAMETERIZATIONS = ("standard", "ntk", "mean_field")
 
@@ -40,7 +41,12 @@ class Scales(NamedTuple):
 
 
 def layer_scales(
-    parameterization: str, fan_in: int, w_std: float, b_std: float, *, readout: bool
+    parameterization: Parameterization,
+    fan_in: int,
+    w_std: float,
+    b_std: float,
+    *,
+    readout: bool,
 ) -> Scales:
     """The scales of one layer.
 

@@ -1,11 +1,14 @@
 """Pictures, answers in words and the report, from saved results alone.
 
 Every picture is a function of a run, or of its dataset, that returns the axes it drew
-on. Of an ensemble it shows the median over seeds and a band from 10 to 90 %.
+on. Of an ensemble it shows the median over seeds and a band from 10 to 90 %. All of
+them take `label=`, `color=` and the properties of matplotlib's lines, and draw a second
+run into the axes of the first; `compare` draws several runs at once.
 """
 
 from ._answers import answers as answers
 from ._checks import conserved as conserved, energy_defect as energy_defect
+from ._compare import compare as compare
 from ._flows import (
     accuracy as accuracy,
     linearization_gap as linearization_gap,

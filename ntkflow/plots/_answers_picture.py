@@ -110,15 +110,16 @@ def say_picture(dataset: xr.Dataset) -> list[str]:
     top, end = middle(peak(gap)), middle(last(gap))
     if not known(top, end):
         return []
-    when = number(middle(peak_time(gap, times)))
+    when, until = middle(peak_time(gap, times)), middle(last_time(gap, times))
     scale = scale_in_words(dataset)
     which = _CONSTANT[flow_kind(dataset, flow)]
-    said = [
+    text = (
         f"The constant-kernel picture ({which}) misses the network's "
-        f"training outputs by up to {share(top)} {scale}, at t = {when}, and by "
-        f"{share(end)} it at t = {number(middle(last_time(gap, times)))}, the last "
-        "save time of both (root mean squares)."
-    ]
+        f"training outputs by up to {share(top)} {scale}, at t = {number(when)}"
+    )
+    if when < until:
+        text += f", and by {share(end)} it at t = {number(until)}"
+    said = [f"{text}, the last save time of both (root mean squares)."]
     left = last_gap_to_remaining(dataset)
     if known(left):
         said.append(

@@ -67,6 +67,11 @@ def _say_end(dataset: xr.Dataset) -> list[str]:
     reason = Reason[name]
     if reason is Reason.COMPLETED:
         return [f"The run reached its last save time, t = {end}."]
+    if reason is Reason.ACCURACY:
+        return [
+            f"The run reached its last save time, t = {end}, but misses its tolerance: "
+            "how far the numbers can be trusted is told at the end."
+        ]
     if reason is Reason.EVENT:
         at, by = float(attrs["stopped_at"]), attrs["stopped_by"]
         return [f"The run stopped at t = {number(at)}, as asked, by {by}. {reached}"]
@@ -124,8 +129,14 @@ def _say_accuracy(dataset: xr.Dataset) -> list[str]:
             continue
         values = read(dataset, name, flow)
         end, start = middle(last(values)), middle(first(values))
+        times = times_of(dataset)
+        begin, finish = (middle(f(values, times)) for f in (first_time, last_time))
         which = "training" if split == "train" else "test"
-        said.append(f"{accuracy(end)} of the {which} set ({accuracy(start)} at first)")
+        text = f"{accuracy(end)} of the {which} set"
+        if begin < finish:
+            # Right classes need no large outputs: soon after f = 0 most may be right.
+            text += f" ({accuracy(start)} at t = {number(begin)})"
+        said.append(text)
     if not said:
         return []
     name = flow_style(flow, dataset).label if flow is not None else ""

@@ -5,13 +5,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
 from ._gap import compared_flows, network_of, output_gap, scale_in_words
+from ._look import Look, data_lines, explain
 from ._read import (
     Run,
-    Series,
     dataset_of,
     examples_in,
     flows_of,
@@ -32,7 +31,14 @@ _LINES = 2.0
 """Where matplotlib draws lines among other things."""
 
 
-def loss(run: Run, ax: Axes | None = None) -> Axes:
+def loss(
+    run: Run,
+    ax: Axes | None = None,
+    *,
+    label: str | None = None,
+    color: Any = None,
+    **line: Any,
+) -> Axes:
     """The loss of every flow, as a mean over examples; thin on the test set.
 
     A shaded band is the estimated error of integrating the training loss, where it is
@@ -41,40 +47,64 @@ def loss(run: Run, ax: Axes | None = None) -> Axes:
     Args:
         run: A run or its dataset.
         ax: Axes to draw on; a new figure if None.
+        label: Name of the run in the legend.
+        color: One color for all of the run.
+        **line: Properties of matplotlib's lines.
 
     Returns:
         The axes.
 
     Verified by: tests/plots/test_flows.py::test_loss_draws_the_mean_over_examples
     """
-    dataset = dataset_of(run)
+    dataset, look = dataset_of(run), Look(label, color, line)
     require_any(dataset, ["loss_train"])
     ax = make_axes(ax)
-    drawn = _draw_flows(ax, dataset, "loss", per_example=True)
+    _draw_flows(ax, dataset, "loss", look, per_example=True)
+    # Those of a run drawn before as well.
+    drawn = [np.asarray(line.get_ydata(), float) for line in data_lines(ax)]
     if all((values[np.isfinite(values)] >= 0).all() for values in drawn):
         log_scale(ax, *drawn)
+    else:
+        ax.set_yscale("linear")
     return _finish_flows(ax, dataset, "Loss", "loss per example")
 
 
-def accuracy(run: Run, ax: Axes | None = None) -> Axes:
+def accuracy(
+    run: Run,
+    ax: Axes | None = None,
+    *,
+    label: str | None = None,
+    color: Any = None,
+    **line: Any,
+) -> Axes:
     """The accuracy of every flow; thin on the test set.
 
     Args:
         run: A run or its dataset.
         ax: Axes to draw on; a new figure if None.
+        label: Name of the run in the legend.
+        color: One color for all of the run.
+        **line: Properties of matplotlib's lines.
 
     Returns:
         The axes.
     """
-    dataset = dataset_of(run)
+    dataset, look = dataset_of(run), Look(label, color, line)
     require_any(dataset, ["accuracy_train", "accuracy_test"])
     ax = make_axes(ax)
-    _draw_flows(ax, dataset, "accuracy", per_example=False)
+    _draw_flows(ax, dataset, "accuracy", look, per_example=False)
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))
     return _finish_flows(ax, dataset, "Accuracy", "examples classified correctly")
 
 
-def residual_gap(run: Run, ax: Axes | None = None) -> Axes:
+def residual_gap(
+    run: Run,
+    ax: Axes | None = None,
+    *,
+    label: str | None = None,
+    color: Any = None,
+    **line: Any,
+) -> Axes:
     """How far every flow's training outputs are from the network's.
 
     The distance is ‖r_flow − r_gradient‖/‖r₀‖ over examples and outputs, with r₀ the
@@ -86,6 +116,9 @@ def residual_gap(run: Run, ax: Axes | None = None) -> Axes:
     Args:
         run: A run or its dataset.
         ax: Axes to draw on; a new figure if None.
+        label: Name of the run in the legend.
+        color: One color for all of the run.
+        **line: Properties of matplotlib's lines.
 
     Returns:
         The axes.
@@ -95,7 +128,7 @@ def residual_gap(run: Run, ax: Axes | None = None) -> Axes:
 
     Verified by: tests/plots/test_gap.py::test_gap_matches_the_loop
     """
-    dataset = dataset_of(run)
+    dataset, look = dataset_of(run), Look(label, color, line)
     read(dataset, "f_train", network_of(dataset))
     names = compared_flows(dataset)
     if not names:
@@ -106,45 +139,53 @@ def residual_gap(run: Run, ax: Axes | None = None) -> Axes:
     ax = make_axes(ax)
     drawn = []
     for name in names:
-        style = flow_style(name, dataset)
+        style = flow_style(name, dataset, color)
         drawn.append(output_gap(dataset, name))
-        line = {"label": style.label, "ls": style.dashes, "lw": 2.5}
-        draw(ax, dataset, drawn[-1], style.color, **line)
+        own = {"label": style.label, "ls": style.dashes, "lw": 2.5}
+        draw(ax, dataset, drawn[-1], style.color, look, **own)
     log_scale(ax, *drawn)
     ylabel = f"distance of outputs, relative to {scale_in_words(dataset)}"
-    finish(ax, dataset, "Distance from the network", ylabel)
-    ax.legend(frameon=False, fontsize="small")
-    return ax
+    return finish(ax, dataset, "Distance from the network", ylabel)
 
 
-def linearization_gap(run: Run, ax: Axes | None = None) -> Axes:
+def linearization_gap(
+    run: Run,
+    ax: Axes | None = None,
+    *,
+    label: str | None = None,
+    color: Any = None,
+    **line: Any,
+) -> Axes:
     """The gap rms(f − f_lin)/rms(y) to the linearized network; thin on the test set.
 
     Args:
         run: A run or its dataset.
         ax: Axes to draw on; a new figure if None.
+        label: Name of the run in the legend.
+        color: One color for all of the run.
+        **line: Properties of matplotlib's lines.
 
     Returns:
         The axes.
     """
-    dataset = dataset_of(run)
+    dataset, look = dataset_of(run), Look(label, color, line)
     names = require_any(dataset, ["linearization_gap", "linearization_gap_test"])
     ax = make_axes(ax)
-    color = flow_style("linearized").color
+    chief = look.colored(flow_style("linearized").color)
     for name in names:
-        width, label = _SPLITS["test" if name.endswith("_test") else "train"]
-        draw(ax, dataset, read(dataset, name), color, lw=width, label=label)
+        width, own = _SPLITS["test" if name.endswith("_test") else "train"]
+        draw(ax, dataset, read(dataset, name), chief, look, label=own, lw=width)
     ylabel = "rms difference, relative to the rms target"
     from_zero(ax)
     return finish(ax, dataset, "Gap to the linearized network", ylabel)
 
 
 def _draw_flows(
-    ax: Axes, dataset: xr.Dataset, quantity: str, *, per_example: bool
-) -> list[Series]:
-    drawn = []
+    ax: Axes, dataset: xr.Dataset, quantity: str, look: Look, *, per_example: bool
+) -> None:
     for flow in flows_of(dataset):
-        style = flow_style(flow, dataset)
+        style = flow_style(flow, dataset, look.color)
+        label: str | None = style.label
         # What is dashed goes over what is solid, in whatever order flows were asked.
         above = 0.0 if style.dashes == "solid" else 0.1
         for split, (width, _) in _SPLITS.items():
@@ -155,15 +196,14 @@ def _draw_flows(
             if per_example:
                 values = values / examples_in(dataset, split)
             line = {"lw": width, "ls": style.dashes, "zorder": _LINES + above}
-            draw(ax, dataset, values, style.color, **line)
-            drawn.append(values)
+            draw(ax, dataset, values, style.color, look, label=label, **line)
+            label = None  # one entry a flow and one a data set, not one a line
             error = f"{name}_error"
             if has(dataset, error, flow) and len(values) == 1:
                 wrong = read(dataset, error, flow)
                 if per_example:
                     wrong = wrong / examples_in(dataset, split)
                 _draw_error(ax, dataset, values[0], wrong[0], style.color)
-    return drawn
 
 
 def _draw_error(
@@ -177,17 +217,7 @@ def _draw_error(
 
 
 def _finish_flows(ax: Axes, dataset: xr.Dataset, title: str, ylabel: str) -> Axes:
-    # One entry a flow and one a data set, not one a line.
-    handles = [
-        Line2D([], [], color=s.color, ls=s.dashes, lw=2, label=s.label)
-        for s in (flow_style(flow, dataset) for flow in flows_of(dataset))
-    ]
-    quantity = title.lower()
-    handles += [
-        Line2D([], [], color="gray", lw=width, label=label)
-        for split, (width, label) in _SPLITS.items()
-        if f"{quantity}_{split}" in dataset
-    ]
-    finish(ax, dataset, title, ylabel)
-    ax.legend(handles=handles, frameon=False, fontsize="small")
-    return ax
+    for split, (width, label) in _SPLITS.items():
+        if f"{title.lower()}_{split}" in dataset:
+            explain(ax, label, color="gray", lw=width)
+    return finish(ax, dataset, title, ylabel)

@@ -1,6 +1,7 @@
 """One page that answers what a run was made for."""
 
 import textwrap
+from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
@@ -13,7 +14,14 @@ from ._read import Run, dataset_of, times_of
 _PANELS = 6
 
 
-def overview(run: Run, fig: Figure | None = None) -> Figure:
+def overview(
+    run: Run,
+    fig: Figure | None = None,
+    *,
+    label: str | None = None,
+    color: Any = None,
+    **line: Any,
+) -> Figure:
     """How far the kernel moved, when, in which directions, and what that did.
 
     Panels whose variables are missing are left out, and others take their place.
@@ -21,6 +29,9 @@ def overview(run: Run, fig: Figure | None = None) -> Figure:
     Args:
         run: A run or its dataset.
         fig: An empty figure to draw on; a new one of pyplot if None.
+        label: Name of the run in the legends.
+        color: One color for all of the run.
+        **line: Properties of matplotlib's lines.
 
     Returns:
         The figure.
@@ -43,7 +54,8 @@ def overview(run: Run, fig: Figure | None = None) -> Figure:
         layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.08)
         fig = plt.figure(figsize=size, layout=layout)
     for i, panel in enumerate(panels):
-        panel.draw(dataset, ax=fig.add_subplot(rows, columns, i + 1))
+        ax = fig.add_subplot(rows, columns, i + 1)
+        panel.draw(dataset, ax=ax, label=label, color=color, **line)
     title = headline(dataset)
     if title:
         fig.suptitle(textwrap.fill(title, 45 * columns))

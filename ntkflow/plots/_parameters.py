@@ -1,17 +1,27 @@
 """How far the parameters moved, array by array."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 
+from ._look import Look
 from ._numbers import last
 from ._read import Run, dataset_of, has, median, read
-from ._style import draw, finish, from_zero, make_axes, measured_color, sequence_colors
+from ._style import draw, finish, from_zero, make_axes, measured_color
 
 _NAMED = 6
 """More arrays than this are drawn in gray without a name."""
 
 
-def parameter_distance(run: Run, ax: Axes | None = None) -> Axes:
+def parameter_distance(
+    run: Run,
+    ax: Axes | None = None,
+    *,
+    label: str | None = None,
+    color: Any = None,
+    **line: Any,
+) -> Axes:
     """The distance ‖θ − θ₀‖ of every parameter array, and of all of them together.
 
     The arrays that moved farthest are named.
@@ -19,11 +29,14 @@ def parameter_distance(run: Run, ax: Axes | None = None) -> Axes:
     Args:
         run: A run or its dataset.
         ax: Axes to draw on; a new figure if None.
+        label: Name of the run in the legend.
+        color: One color for all of the run.
+        **line: Properties of matplotlib's lines.
 
     Returns:
         The axes.
     """
-    dataset = dataset_of(run)
+    dataset, look = dataset_of(run), Look(label, color, line)
     values = read(dataset, "parameter_distance_layer")
     names = [str(name) for name in dataset["layer"].values]
     ax = make_axes(ax)
@@ -31,12 +44,12 @@ def parameter_distance(run: Run, ax: Axes | None = None) -> Axes:
     named = [int(i) for i in np.argsort(-ends, kind="stable")[:_NAMED]]
     if has(dataset, "parameter_distance"):
         total = read(dataset, "parameter_distance")
-        color = measured_color(dataset)
-        draw(ax, dataset, total, color, lw=3.2, label="all parameters")
+        chief = look.colored(measured_color(dataset))
+        draw(ax, dataset, total, chief, look, label="all parameters", lw=3.2)
     for i in set(range(len(names))) - set(named):
-        draw(ax, dataset, values[:, :, i], "gray", lw=0.8)
-    for i, color in zip(named, sequence_colors(len(named)), strict=True):
-        draw(ax, dataset, values[:, :, i], color, lw=1.5, label=names[i])
+        draw(ax, dataset, values[:, :, i], "gray", look, lw=0.8)
+    for i, shade in zip(named, look.family(len(named)), strict=True):
+        draw(ax, dataset, values[:, :, i], shade, look, label=names[i], lw=1.5)
     from_zero(ax)
     ylabel = "distance from the initial parameters"
     return finish(ax, dataset, "How far the parameters moved", ylabel)

@@ -54,6 +54,9 @@ MEASURES = {
 }
 """Which measure writes a variable; of several outputs the trace kernel comes first."""
 
+_SEED = "seed"
+"""The dimension whose runs are drawn as one ensemble."""
+
 _PROBLEM = {
     "loss_test": "give x_test and y_test to Problem",
     "accuracy_train": "it exists for targets that are classes",
@@ -68,10 +71,10 @@ def dataset_of(run: Any) -> xr.Dataset:
         run: A run or its dataset.
 
     Returns:
-        The dataset.
+        The dataset; what `concat` made a coordinate of one run is an attribute again.
 
     Raises:
-        ValueError: If it is neither.
+        ValueError: If it is neither, or holds several runs.
     """
     if isinstance(run, Trajectory):
         return run.dataset
@@ -80,7 +83,14 @@ def dataset_of(run: Any) -> xr.Dataset:
             f"Expected a run or its dataset, got {run!r}. A saved run is read with "
             "nf.Trajectory.load(path)."
         )
-    return run
+    along = run.attrs.get("concatenated_along", _SEED)
+    if along in run.dims and along != _SEED:
+        raise ValueError(
+            f"The dataset holds several runs along {along!r}: draw one of them, "
+            f"dataset.isel({along}=0), or all of them with nf.plots.compare(dataset)."
+        )
+    own = {name: c.item() for name, c in run.coords.items() if c.ndim == 0}
+    return run.assign_attrs({**own, **run.attrs})
 
 
 def flow_kind(dataset: xr.Dataset, flow: str) -> str:

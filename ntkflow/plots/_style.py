@@ -4,7 +4,6 @@ import math
 import textwrap
 from typing import Any, NamedTuple
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
@@ -14,6 +13,7 @@ from matplotlib.axis import Axis
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.ticker import FuncFormatter
 
+from ._look import Look, data_lines, draw_legend
 from ._read import (
     Run,
     Series,
@@ -54,6 +54,7 @@ class FlowStyle(NamedTuple):
 
 
 _OVER = (0, (2, 3))
+_ALONE = (0, (1, 1))
 _FLOWS = {
     "gradient": FlowStyle("network", "#0072b2"),
     "residual_evolving": FlowStyle("residual, evolving kernel", "#e69f00", _OVER),
@@ -63,17 +64,31 @@ _FLOWS = {
     "descent": FlowStyle("gradient descent", "#56b4e9", _OVER),
     "modified": FlowStyle("modified flow of descent", "#000000", _OVER),
 }
+_DASHES = {
+    "gradient": "solid",
+    "residual_evolving": _OVER,
+    "residual_frozen": "dashed",
+    "linearized": "dashdot",
+    "momentum": (0, (6, 1)),
+    "descent": (0, (4, 1, 1, 1, 1, 1)),
+    "modified": (0, (1, 3)),
+}
+"""What tells flows apart where all of them have one color."""
+
 _OTHER_COLOR = "#7f7f7f"
 _DARKEST = 0.7
 """How far the last of several flows of a kind is darkened towards black."""
 
 
-def flow_style(flow: str, dataset: xr.Dataset | None = None) -> FlowStyle:
+def flow_style(
+    flow: str, dataset: xr.Dataset | None = None, color: Any = None
+) -> FlowStyle:
     """Label, color and dashes of a flow.
 
     Args:
         flow: Its name.
         dataset: The dataset that tells its kind; without one the name does.
+        color: A color that all flows have; they then differ in their dashes.
 
     Returns:
         The style of its kind, with the name where that is another, darker from one flow
@@ -83,6 +98,8 @@ def flow_style(flow: str, dataset: xr.Dataset | None = None) -> FlowStyle:
     """
     kind = flow if dataset is None else flow_kind(dataset, flow)
     style = _FLOWS.get(kind, FlowStyle(flow, _OTHER_COLOR))
+    if color is not None:
+        style = FlowStyle(style.label, color, _DASHES.get(kind, _ALONE))
     alike = [flow] if dataset is None else flows_of_kind(dataset, kind)
     if flow not in alike or (kind == flow and len(alike) == 1):
         return style
@@ -108,18 +125,6 @@ def measured_color(dataset: xr.Dataset) -> str:
     return flow_style(measured, dataset).color
 
 
-def sequence_colors(count: int) -> list[Any]:
-    """Colors of an ordered family of lines, dark to light.
-
-    Args:
-        count: How many.
-
-    Returns:
-        Colors of viridis without its pale end.
-    """
-    return list(mpl.colormaps["viridis"](np.linspace(0, 0.85, count)))
-
-
 def make_axes(ax: Axes | None) -> Axes:
     """The axes to draw on.
 
@@ -135,7 +140,14 @@ def make_axes(ax: Axes | None) -> Axes:
 
 
 def draw(
-    ax: Axes, dataset: xr.Dataset, values: Series, color: Any, **line: Any
+    ax: Axes,
+    dataset: xr.Dataset,
+    values: Series,
+    color: Any,
+    look: Look,
+    *,
+    label: str | None = None,
+    **line: Any,
 ) -> None:
     """Draws one variable over time; of an ensemble the median and a 10-90 % band.
 
@@ -144,19 +156,33 @@ def draw(
         dataset: The dataset.
         values: The variable, a number at every seed and time.
         color: The color.
+        look: What the caller asked for.
+        label: What the line shows; empty if the figure shows nothing else, None if it
+            has no entry in the legend.
         **line: Further properties of the line.
+
+    Verified by: tests/plots/test_look.py::test_the_band_of_an_ensemble_is_explained
     """
     times = times_of(dataset)
     if len(times) == 1:
         line["marker"] = "o"
-    ax.plot(times, median(values), color=color, **line)
+    shown = look.properties(color=color, **line)
+    ax.plot(times, median(values), label=look.named(label), **shown)
     if len(values) > 1:
         low, high = quantiles(values, _BAND)
-        ax.fill_between(times, low, high, color=color, alpha=0.2, linewidth=0)
+        told = f"10–90 % of {len(values)} seeds"
+        if told in ax.get_legend_handles_labels()[1]:
+            told = None
+        color = shown["color"]
+        ax.fill_between(
+            times, low, high, color=color, alpha=0.2, linewidth=0, label=told
+        )
 
 
 def finish(ax: Axes, dataset: xr.Dataset, title: str, ylabel: str) -> Axes:
     """Labels the axes, the time axis logarithmic if the times span decades.
+
+    All that is drawn counts, that of a run drawn before as well.
 
     Args:
         ax: The axes.
@@ -167,7 +193,8 @@ def finish(ax: Axes, dataset: xr.Dataset, title: str, ylabel: str) -> Axes:
     Returns:
         The axes.
     """
-    times = times_of(dataset)
+    drawn = [np.asarray(line.get_xdata(), float) for line in data_lines(ax)]
+    times = np.unique(np.concatenate([times_of(dataset), *drawn]))
     positive = times[times > 0]
     if len(positive) > 1 and positive[-1] > 10**_DECADES * positive[0]:
         # A first save time of zero has no place there; lines begin at the next.
@@ -177,10 +204,10 @@ def finish(ax: Axes, dataset: xr.Dataset, title: str, ylabel: str) -> Axes:
     elif len(times) > 1:
         ax.set_xlim(times[0], times[-1])
     ax.set_xlabel(label_of(dataset, "time"))
-    ax.set_ylabel(textwrap.fill(ylabel, _LABEL_WIDTH))
+    text, before = textwrap.fill(ylabel, _LABEL_WIDTH), ax.get_ylabel()
+    ax.set_ylabel(text if before in {"", text} else f"{before}\n{text}")
     ax.set_title(title)
-    if len(ax.get_legend_handles_labels()[1]) > 1:
-        ax.legend(frameon=False, fontsize="small")
+    draw_legend(ax)
     ax.spines[["top", "right"]].set_visible(False)
     return ax
 
@@ -242,7 +269,9 @@ def label_of(dataset: xr.Dataset, name: str) -> str:
     return words if units == "1" else f"{words} ({units})"
 
 
-def draw_one(run: Run, name: str, title: str, ax: Axes | None, *, log: bool) -> Axes:
+def draw_one(
+    run: Run, name: str, title: str, ax: Axes | None, look: Look, *, log: bool
+) -> Axes:
     """A picture of one number over time, read off the measured flow.
 
     Args:
@@ -250,6 +279,7 @@ def draw_one(run: Run, name: str, title: str, ax: Axes | None, *, log: bool) -> 
         name: The variable.
         title: The title.
         ax: Axes to draw on; a new figure if None.
+        look: What the caller asked for.
         log: Whether its axis is logarithmic; if not, it begins at zero.
 
     Returns:
@@ -258,7 +288,8 @@ def draw_one(run: Run, name: str, title: str, ax: Axes | None, *, log: bool) -> 
     dataset = dataset_of(run)
     values = read(dataset, name)
     ax = make_axes(ax)
-    draw(ax, dataset, values, measured_color(dataset), lw=2)
+    color = look.colored(measured_color(dataset))
+    draw(ax, dataset, values, color, look, label="", lw=2)
     if log:
         log_scale(ax, values)
     else:

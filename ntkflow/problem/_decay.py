@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._errors import unknown_name
-from .._types import Number
+from .._types import DecayTarget, Number
 
 
 @final
@@ -23,7 +23,7 @@ class Decay(eqx.Module):
     """
 
     strength: Number
-    towards: str = eqx.field(static=True, default="zero")
+    towards: DecayTarget = eqx.field(static=True, default="zero")
 
     def __check_init__(self):
         if isinstance(self.strength, float | int) and self.strength < 0:

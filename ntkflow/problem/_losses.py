@@ -62,8 +62,9 @@ def _check_dense_targets(y: np.ndarray, n_outputs: int, loss: str) -> None:
     if y.ndim != 2 or y.shape[1] != n_outputs:
         raise ValueError(
             f"{loss} expects targets of shape [N, {n_outputs}], one row of K outputs "
-            f"an example; got shape {list(y.shape)}. For class labels use "
-            'targets="onehot" or "centered", for one output reshape y to [N, 1].'
+            f"an example; got shape {list(y.shape)}. Write class labels as rows: "
+            '"onehot" or "centered", as nf.data.digits(targets="onehot") and the other '
+            "functions of nf.data do. For one output reshape y to [N, 1]."
         )
 
 
@@ -146,7 +147,10 @@ class CrossEntropy(AbstractLoss):
         Raises:
             ValueError: What is wrong, and which `targets=` to use.
         """
-        remedy = 'Use targets="labels" (integers) or targets="onehot".'
+        remedy = (
+            'Functions of nf.data make both: nf.data.digits(targets="labels") '
+            'integers, targets="onehot" rows.'
+        )
         if np.issubdtype(y.dtype, np.integer):
             if y.ndim != 1:
                 raise ValueError(

@@ -4,6 +4,8 @@
 leaves and the rest, so that a flow integrates the first and never touches the second.
 """
 
+import math
+from collections.abc import Callable
 from typing import Any, final
 
 import equinox as eqx
@@ -16,8 +18,8 @@ from jaxtyping import Array, Inexact, Shaped
 from .._errors import unknown_name
 from .._precision import at_full_precision
 from .._sharding import without_explicit_axes
-from .._types import Params, Scalar
-from ..models import in_both_modes, partition, time_scale as model_time_scale
+from .._types import Params, Reduction, Scalar
+from ..models import Applied, in_both_modes, partition, time_scale as model_time_scale
 from ._decay import Decay
 from ._inputs import (
     as_inputs,
@@ -70,7 +72,7 @@ class Problem(eqx.Module):
     loss: AbstractLoss
     decay: Decay | None
     asked_time_scale: Scalar | None
-    reduction: str = eqx.field(static=True)
+    reduction: Reduction = eqx.field(static=True)
     classes: bool = eqx.field(static=True)
     n_outputs: int = eqx.field(static=True)
 
@@ -84,10 +86,11 @@ class Problem(eqx.Module):
         y_test: Any = None,
         loss: Any = None,
         trainable: Any = None,
-        reduction: str = "sum",
+        reduction: Reduction = "sum",
         decay: Decay | float | None = None,
         time_scale: float | int | None = None,
         allow_nan: bool = False,
+        apply: Callable[..., Any] | None = None,
     ):
         """Checks that the parts fit together before anything heavy runs.
 
@@ -109,6 +112,9 @@ class Problem(eqx.Module):
                 for mean-field networks) times the reduction's.
             allow_nan: Whether inputs may hold NaN, for missing features that the model
                 masks itself, as by `jnp.where(jnp.isnan(x), 0, x)`.
+            apply: `apply(model, x)` -> [K], what is trained in place of `model(x)`: a
+                derivative in x, the residual of a differential equation. The problem's
+                model is then `nf.models.Applied(model, apply)`.
 
         Raises:
             ValueError: If shapes disagree, data hold NaN that is not allowed or not
@@ -122,6 +128,10 @@ class Problem(eqx.Module):
             raise ValueError("x_test and y_test come together: give both or neither.")
         model, x, y = without_explicit_axes((model, x, y))
         x_test, y_test = without_explicit_axes((x_test, y_test))
+        if apply is not None:
+            model = Applied(model, apply)
+            if trainable is not None and not jtu.all_leaves([trainable]):
+                trainable = Applied(trainable, False)  # a tree of the model alone
         self.params, self.static = partition(model, trainable)
         dtype = params_dtype(self.params)
         self.loss = SquaredError() if loss is None else as_loss(loss)
@@ -156,6 +166,18 @@ class Problem(eqx.Module):
             check_same_inputs(self.x, self.x_test)
             self.loss.check_targets(np.asarray(self.y_test), self.n_outputs)
             check_loss(self.loss, self.n_outputs, self.dtype, self.y_test)
+
+    def __repr__(self) -> str:
+        # By shapes alone: leaves may be tracers, or anything that a map put there.
+        model = type(self.static).__name__
+        tested = "" if self.x_test is None else f", {_rows(self.x_test)} to test on"
+        one = list(np.shape(self.x)[1:])
+        decay = "" if self.decay is None else f"; decay {self.decay.towards}"
+        return (
+            f"<Problem: {model} of {self.n_outputs} outputs, {_size(self.params):,} "
+            f"parameters; {_rows(self.x)} examples of shape {one}{tested}; "
+            f"{type(self.loss).__name__}, {self.reduction}{decay}>"
+        )
 
     @property
     def model(self) -> Any:
@@ -334,6 +356,14 @@ class Problem(eqx.Module):
         if self.decay is not None and self.decay.towards == "initial":
             return jtu.tree_map(lambda p, p0: p - p0, params, self.params)
         return params
+
+
+def _rows(x: Any) -> int:
+    return next(iter(np.shape(x)), 0)
+
+
+def _size(params: Params) -> int:
+    return sum(math.prod(np.shape(leaf)) for leaf in jtu.tree_leaves(params))
 
 
 def _squared_norm(tree: Params) -> Scalar:

@@ -1,5 +1,6 @@
 """Integrating training time, and what comes out of it."""
 
+from ._concat import concat as concat
 from ._defect import Defect as Defect, residual_defect as residual_defect
 from ._events import (
     AbstractEvent as AbstractEvent,

@@ -37,6 +37,7 @@ from ._events import AbstractEvent
 from ._forecast import CHEBYSHEV, EXPLICIT, EXPONENTIAL, IMPLICIT, ROCK4
 from ._kinks import find_kinks
 from ._solve import Solve
+from ._solver_names import wrong_solver
 from ._tolerance import local_share
 
 
@@ -287,13 +288,8 @@ def _solvers_by_name(flows: Sequence[AbstractFlow], solver: Any) -> dict[str, An
                 )
             by_name[flow.name] = Descent(flow.step)
         chosen = by_name[flow.name]
-        if isinstance(chosen, str) and chosen != "auto":
-            raise unknown_name("solver", chosen, ["auto"])
-        if not isinstance(chosen, str | dfx.AbstractSolver):
-            raise ValueError(
-                'solver must be "auto", a diffrax solver instance such as '
-                f"diffrax.Tsit5(), or a mapping of flow names to these; got {chosen!r}."
-            )
+        if not isinstance(chosen, dfx.AbstractSolver) and not _same(chosen, "auto"):
+            raise wrong_solver(chosen)
         if flow.along is not None:
             asked = isinstance(solver, Mapping) and flow.name in solver
             if asked and not _same(chosen, by_name[flow.along]):

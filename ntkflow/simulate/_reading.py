@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array
 
 from .._precision import at_full_precision
+from .._types import OutputLayout
 from ..flows import AbstractParameterFlow, Coupled, OutputState, Packed
 from ..kernels import kernel_of, ntk_velocity
 from ..measures import (
@@ -195,7 +196,7 @@ class Reader(eqx.Module):
             leaves = [before[f"params/{name}"] for name, _ in named_leaves(params)]
             earlier = jtu.tree_unflatten(jtu.tree_structure(params), leaves)
         x_test = problem.x_test
-        forms: dict[str, Callable[[str], Array]] = {
+        forms: dict[str, Callable[[OutputLayout], Array]] = {
             "kernel": lambda to: kernel_of(problem, params, outputs=to),
             "kernel_before": lambda to: kernel_of(problem, earlier, outputs=to),
             "kernel_test": lambda to: kernel_of(problem, params, x_test, outputs=to),

@@ -10,6 +10,7 @@ from jaxtyping import ArrayLike
 
 from .._precision import at_full_precision
 from .._progress import Progress
+from .._types import SolverName
 from ..flows import AbstractFlow, Coupled, kind_of, with_arrays
 from ..measures import (
     AbstractMeasure,
@@ -85,7 +86,7 @@ def simulate(
     *,
     flows: Sequence[AbstractFlow] | None = None,
     measures: Sequence[AbstractMeasure] | None = None,
-    solver: str | dfx.AbstractSolver | Mapping[str, Any] = "auto",
+    solver: SolverName | dfx.AbstractSolver | Mapping[str, Any] = "auto",
     controller: dfx.AbstractStepSizeController | None = None,
     dt0: float | int | None = None,
     rtol: float | int = 1e-4,

@@ -11,6 +11,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
+import pandas as pd
 import xarray as xr
 import zarr
 
@@ -21,9 +22,13 @@ from ._checkpoint import Checkpoint, telling_faults
 from ._dense import DenseOutput
 from ._frame import frame
 from ._reason import Reason
+from ._shown import to_frame, to_html
 
 _FORMAT = 2
 """zarr's older format: the newer one has no settled form for text coordinates."""
+
+_MANY = 4
+"""Measures that a line names."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +65,28 @@ class Trajectory:
         if len(times) > 0:
             saved += f" from t = {times[0]:.3g} to {times[-1]:.3g}"
         measures = self.dataset.attrs.get("measures") or "none"
+        if len(named := measures.split(", ")) > _MANY:
+            measures = f"{', '.join(named[:_MANY])}, … ({len(named)})"
         return (
             f"<Trajectory: flows {', '.join(flows)}; {saved}; measures {measures}; "
             f"{self.reason.name.lower()}>"
         )
+
+    def _repr_html_(self) -> str:
+        return to_html(self.dataset, self.reason.name.lower())
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """The numbers of the run as a table of pandas, for plots and statistics.
+
+        Returns:
+            One row for each flow and save time (of an ensemble, for each seed as well):
+            `flow`, `time`, losses and accuracies, and the measures that are one number
+            at a time. These were read off one flow, and are NaN in the others' rows.
+
+        Verified by:
+            tests/simulate/test_shown.py::test_a_table_has_the_numbers_of_the_dataset
+        """
+        return to_frame(self.dataset)
 
     @property
     def result(self) -> dfx.RESULTS:

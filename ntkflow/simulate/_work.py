@@ -74,16 +74,16 @@ def failure(solves: Sequence[tuple[PlannedSolve, Tally]]) -> str:
         solves: The solves begun, with their tallies.
 
     Returns:
-        A sentence for each solve that failed; empty if none did.
+        One explanation for all solves that failed in the same way; empty if none did.
     """
-    said = []
+    said: dict[str, list[str]] = {}
     for planned, tally in solves:
         reason = worst_reason(Reason(int(code)) for code in tally.code)
         if reason.failed:
             flows = planned.solve.coupled.flows
             own = [flow.name for flow in flows if not isinstance(flow, Quadrature)]
-            said.append(f"{', '.join(own)}: {reason.explain(_stepping(planned))}")
-    return " ".join(said)
+            said.setdefault(reason.explain(_stepping(planned)), []).extend(own)
+    return " ".join(f"{', '.join(flows)}: {text}" for text, flows in said.items())
 
 
 def _stepping(planned: PlannedSolve) -> Stepping:

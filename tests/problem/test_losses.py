@@ -1,3 +1,4 @@
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -110,3 +111,39 @@ def test_accuracy_counts_the_largest_output(key):
     assert regression.accuracy(f[:, :1], regression.y) is None
     several = Problem(model, x, np.asarray(f))
     assert several.accuracy(f, several.y) is None
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_accuracy_of_one_output_counts_equal_signs(dtype):
+    """By `Problem.accuracy`; outputs of zero are right for neither class."""
+    x = jnp.linspace(-1.0, 1.0, 7, dtype=dtype)[:, None]
+    y = jnp.asarray([[1.0], [-1.0], [1.0], [1.0], [-1.0], [1.0], [-1.0]], dtype)
+    model = eqx.nn.Linear(1, 1, key=jax.random.key(0), dtype=dtype)
+    problem = Problem(model, x, y, loss=Hinge())
+    outputs = [-3.0, -0.2, 0.0, 1e-6, 0.5, 20.0, 0.0]
+    right = 0
+    for output, target in zip(outputs, np.ravel(y), strict=True):
+        right += (output > 0 and target == 1) or (output < 0 and target == -1)
+    assert right == 3
+    found = problem.accuracy(jnp.asarray(outputs, dtype)[:, None], y)
+    np.testing.assert_allclose(found, right / len(outputs), rtol=1e-6)
+    trained = problem.outputs(problem.params, x)
+    agree = np.count_nonzero(np.sign(trained) == np.asarray(y))
+    found = problem.accuracy(trained, y)
+    np.testing.assert_allclose(found, agree / len(y), rtol=1e-6)
+
+
+def test_accuracy_of_several_hinges_counts_the_largest_output():
+    y = jnp.asarray([[1.0, -1.0], [-1.0, 1.0], [1.0, -1.0]])
+    model = eqx.nn.Linear(1, 2, key=jax.random.key(0))
+    problem = Problem(model, jnp.ones((3, 1)), y, loss=Hinge())
+    f = jnp.asarray([[-2.0, -3.0], [4.0, 3.0], [1.0, -1.0]])
+    np.testing.assert_allclose(problem.accuracy(f, y), 2 / 3)
+
+
+@pytest.mark.parametrize("loss", [SquaredError(), CrossEntropy(), Hinge()])
+def test_a_hint_at_targets_names_the_function_that_takes_them(loss):
+    with pytest.raises(ValueError, match=r"nf\.data\.digits\(targets=") as caught:
+        loss.check_targets(np.array([[0.5], [2.0]]), 3)
+    before, *_ = str(caught.value).split("targets=")
+    assert before.endswith("nf.data.digits(")

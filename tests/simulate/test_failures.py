@@ -15,9 +15,11 @@ from ntkflow.simulate import (
     log_times,
     simulate,
 )
-from ntkflow.simulate._plan import check_kinds
+from ntkflow.simulate._plan import check_kinds, plan_solves
 from ntkflow.simulate._reading import LOSS_FACTOR, Reference, has_diverged
 from ntkflow.simulate._simulate import check_switches
+from ntkflow.simulate._tally import Tally
+from ntkflow.simulate._work import failure
 from tests.simulate.problems import dense_kernel, tiny
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -170,3 +172,29 @@ def test_log_times_needs_an_increasing_positive_range():
     for bad in ((0.0, 1.0, 5), (2.0, 1.0, 5), (1.0, 2.0, 1)):
         with pytest.raises(ValueError, match="0 < first < last"):
             log_times(*bad)
+
+
+def test_solves_that_fail_alike_are_explained_once():
+    planned = plan_solves(
+        [Gradient(), Linearized()],
+        tiny(),
+        solver={"gradient": dfx.Dopri5(), "linearized": dfx.Tsit5()},
+        controller=None,
+        dt0=None,
+        rtol=1e-4,
+        atol=1e-6,
+        events=(),
+        dense_steps=0,
+    )
+    assert len(planned) == 2
+    tallies = [Tally.zeros(1) for _ in planned]
+    for tally in tallies:
+        tally.code[:] = Reason.MAX_STEPS
+    said = failure(list(zip(planned, tallies, strict=True)))
+    assert said.count("The solver took max_steps steps") == 1
+    assert "gradient" in said.split(":")[0]
+    assert "linearized" in said.split(":")[0]
+    tallies[1].code[:] = Reason.DIVERGED
+    said = failure(list(zip(planned, tallies, strict=True)))
+    assert "The flow diverged" in said
+    assert "The solver took max_steps steps" in said
