@@ -49,7 +49,7 @@ def test_a_residual_is_trained_as_written_by_hand():
 
 
 def test_terms_of_a_problem_are_weighted_by_what_targets_carry():
-    """As docs/concepts.md says: a column of the inputs tells what is asked of a point."""
+    """As docs/concepts.md says: a column of the inputs tells what a point is for."""
     inside = jnp.asarray([0.0, 1.0, 1.0, 0.0])
     x = jnp.column_stack([X[:, 0], inside])
     y = jnp.column_stack([Y[:, 0], jnp.where(inside == 1, 0.1, 5.0)])
