@@ -5,6 +5,7 @@ import pytest
 import xarray as xr
 
 import ntkflow as nf
+from ntkflow.simulate._concat import _dataset
 from tests.plots.datasets import FLOWS, make_dataset, make_ensemble, without_flows
 
 ALPHAS = (0.3, 1.0, 10.0)
@@ -105,7 +106,6 @@ LATER = A.assign_coords(time=A["time"].values + 1000.0)
     ("given", "dim", "values", "said"),
     [
         ([], "a", None, "at least one run"),
-        ([A, "runs/a"], "a", None, r"run 1 is 'runs/a'.*Trajectory\.load"),
         ([A, A], "time", None, "must name a new dimension, got 'time'"),
         ([A, A], "f_train", None, "must name a new dimension"),
         ([A, A], "", None, "must name a new dimension"),
@@ -158,6 +158,11 @@ LATER = A.assign_coords(time=A["time"].values + 1000.0)
 def test_runs_that_do_not_fit_are_refused_with_a_remedy(given, dim, values, said):
     with pytest.raises(ValueError, match=f"(?s){said}"):
         nf.concat(given, dim, values)
+
+
+def test_a_path_is_no_run():
+    with pytest.raises(ValueError, match=r"run 1 is 'runs/a'.*Trajectory\.load"):
+        _dataset(1, "runs/a")
 
 
 def test_the_remedies_named_are_right():
