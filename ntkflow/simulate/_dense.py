@@ -20,16 +20,18 @@ class DenseOutput:
 
     def __init__(self, problem: Problem):
         self._problem = problem
-        self._solves: list[tuple[Solve, Any, list[tuple[float, Any]]]] = []
+        self._solves: list[tuple[Solve, Any, float, list[tuple[float, Any]]]] = []
 
-    def add_solve(self, solve: Solve, constants: Any) -> None:
+    def add_solve(self, solve: Solve, constants: Any, start: float) -> None:
         """Begins the record of another solve.
 
         Args:
             solve: The solve.
             constants: From `Coupled.prepare`.
+            start: Training time at which it goes on; no checkpoint keeps what was
+                before.
         """
-        self._solves.append((solve, constants, []))
+        self._solves.append((solve, constants, start, []))
 
     def drop_solve(self) -> None:
         """Forgets the last solve, which is integrated again at a tighter tolerance."""
@@ -42,7 +44,7 @@ class DenseOutput:
             end: Time at its end.
             interpolation: diffrax's dense interpolation over it.
         """
-        self._solves[-1][2].append((end, interpolation))
+        self._solves[-1][3].append((end, interpolation))
 
     @at_full_precision
     def evaluate(self, t: float | int) -> dict[str, OutputState]:
@@ -58,10 +60,13 @@ class DenseOutput:
             ValueError: If `t` is outside the run.
         """
         found: dict[str, OutputState] = {}
-        for solve, constants, segments in self._solves:
-            last = segments[-1][0]
-            if not 0 <= t <= last:
-                raise ValueError(f"t = {t:g} is outside the run, 0 … {last:g}.")
+        for solve, constants, start, segments in self._solves:
+            last = segments[-1][0] if segments else start
+            if not segments or not start <= t <= last:
+                resumed = ", where it was resumed," if start > 0 else ""
+                raise ValueError(
+                    f"t = {t:g} is outside the run, {start:g}{resumed} … {last:g}."
+                )
             interpolation = next(part for end, part in segments if t <= end)
             packed = _evaluate(interpolation, jnp.asarray(t, self._problem.dtype))
             state = solve.coupled.unpack(packed, self._problem)
