@@ -9,12 +9,15 @@ import xarray as xr
 
 from ntkflow.flows import Descent, Gradient
 from ntkflow.models import MLP
-from ntkflow.simulate import _auto, _plan, log_times, simulate
+from ntkflow.simulate import Reason, _auto, _plan, log_times, simulate
 from ntkflow.simulate._forecast import CHEBYSHEV, EXPLICIT
 from ntkflow.solvers import Chebyshev, Explicit
 from tests.simulate.problems import tiny
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
+pytestmark = [
+    pytest.mark.usefixtures("quickly_compiled"),
+    pytest.mark.filterwarnings("ignore:The outputs may be wrong"),
+]
 
 TIMES = log_times(1e-2, 5, 7)
 
@@ -54,3 +57,14 @@ def test_a_run_goes_on_after_every_number_of_steps(kind, tmp_path, monkeypatch):
     assert run.dataset.sizes == whole.dataset.sizes
     for name in ("steps", "rejected", "gradients", "solver"):
         assert run.stats[name] == whole.stats[name], name
+
+
+def test_members_go_on_where_one_has_diverged():
+    """It has gone further than the save times that count, which the next ones lack."""
+    given = {"flows": [Descent(0.2)], "measures": (), "progress": False}
+    given |= {"segment_steps": 4, "ts": np.linspace(0.2, 6.0, 12), "throw": False}
+    models = ensemble((1.0, 40.0))
+    run = simulate(tiny(), ensemble=models, **given)
+    assert run.reason is Reason.DIVERGED
+    assert np.isfinite(run.dataset.f_train[0]).all()
+    assert np.isnan(run.dataset.f_train[1, 0, -1]).all()

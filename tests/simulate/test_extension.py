@@ -24,7 +24,11 @@ from ntkflow.simulate._forecast import CHEBYSHEV, EXPLICIT
 from ntkflow.solvers import Chebyshev, Explicit
 from tests.simulate.problems import tiny
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
+pytestmark = [
+    pytest.mark.usefixtures("quickly_compiled"),
+    # Claims of bits hold at any accuracy.
+    pytest.mark.filterwarnings("ignore:The outputs may be wrong"),
+]
 
 TIMES = log_times(1e-2, 5, 7)
 MODELS = eqx.filter_vmap(lambda key: MLP(3, 2, width=8, depth=1, key=key))(
@@ -86,6 +90,9 @@ def test_an_extended_run_is_the_run_to_its_end(kind, tmp_path):
     extended = simulate(tiny(), times, **settings)
     assert_same(whole, extended)
     assert_same(whole, Trajectory.load(tmp_path))
+    if kind == "costly event":
+        # It is seen after a segment that goes on beyond it.
+        return
     for name in ("steps", "rejected", "gradients", "solver"):
         assert extended.stats[name] == whole.stats[name], name
 
