@@ -36,6 +36,7 @@ from .simulate import (
     DriftAbove as DriftAbove,
     LossBelow as LossBelow,
     Reason as Reason,
+    SegmentRecord as SegmentRecord,
     SimulationError as SimulationError,
     SteadyState as SteadyState,
     Trajectory as Trajectory,

@@ -1,8 +1,10 @@
 """What a long computation tells the person who waits: one line, kept up to date."""
 
+import importlib
 import time
 import warnings
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -10,6 +12,10 @@ from rich.text import Text
 
 _PLAIN_SECONDS = 5.0
 """Where no terminal can redraw a line, a new one is printed this often."""
+
+
+_NOTEBOOK_SECONDS = 0.25
+"""A notebook's line is replaced this often at most; each time is a message."""
 
 
 def duration(seconds: float) -> str:
@@ -31,8 +37,27 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+class _NotebookLine:
+    """A line of a notebook's output that is replaced, not followed by the next one."""
+
+    def __init__(self):
+        # Where a kernel runs IPython does, which is no dependency elsewhere.
+        self._display = importlib.import_module("IPython.display").display
+        self._handle: Any = None
+
+    def update(self, line: str) -> None:
+        content = {"text/plain": line}
+        if self._handle is None:
+            self._handle = self._display(content, raw=True, display_id=True)
+        else:
+            self._handle.update(content, raw=True)
+
+
 class Progress:
-    """One line of progress on standard error; nothing if not `enabled`.
+    """One line of progress; nothing if not `enabled`.
+
+    A terminal redraws it on standard error, a notebook replaces it in the output of the
+    cell; elsewhere a new line is printed from time to time.
 
     Args:
         enabled: Whether to print at all.
@@ -42,6 +67,7 @@ class Progress:
         self._enabled = enabled
         self._console = Console(stderr=True)
         self._live: Live | None = None
+        self._notebook: _NotebookLine | None = None
         self._printed = -_PLAIN_SECONDS
         self._last = ""
 
@@ -51,7 +77,9 @@ class Progress:
         return self._enabled
 
     def __enter__(self) -> "Progress":
-        if self._enabled and self._console.is_terminal:
+        if self._enabled and self._console.is_jupyter:
+            self._notebook = _NotebookLine()
+        elif self._enabled and self._console.is_terminal:
             self._live = Live(console=self._console, refresh_per_second=4)
             self._live.start()
         return self
@@ -65,7 +93,7 @@ class Progress:
         if self._live is not None:
             self._live.stop()
         elif self._enabled and self._last:
-            self.say(self._last)
+            self._print(self._last)
 
     def say(self, line: str) -> None:
         """Prints a line that stays.
@@ -102,7 +130,14 @@ class Progress:
         elif self._enabled:
             self._last = line
             now = time.monotonic()
-            if now - self._printed >= _PLAIN_SECONDS:
+            often = _PLAIN_SECONDS if self._notebook is None else _NOTEBOOK_SECONDS
+            if now - self._printed >= often:
                 self._printed = now
                 self._last = ""
-                self.say(line)
+                self._print(line)
+
+    def _print(self, line: str) -> None:
+        if self._notebook is not None:
+            self._notebook.update(line)
+        else:
+            self.say(line)

@@ -9,6 +9,7 @@ from ._events import (
     SteadyState as SteadyState,
 )
 from ._reason import Reason as Reason
+from ._segment_record import SegmentRecord as SegmentRecord
 from ._simulate import (
     SimulationError as SimulationError,
     log_times as log_times,

@@ -7,9 +7,10 @@ after fixed numbers of steps, so that equal runs decide alike however they are c
 segments; no clock is read.
 """
 
+import copy
 import math
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..solvers import Work
 from ._forecast import (
@@ -83,6 +84,7 @@ class Log:
         tried: Whether the exponential solver has been tried.
         failed: Solvers that have failed.
         story: Every solver used, with the time and the step at which it began.
+        decisions: What every decision was taken from, and what it was, JSON-able.
     """
 
     name: str = EXPLICIT
@@ -97,6 +99,23 @@ class Log:
     tried: bool = False
     failed: list[str] = field(default_factory=list)
     story: list[list] = field(default_factory=lambda: [[EXPLICIT, 0.0, 0]])
+    decisions: list[dict[str, Any]] = field(default_factory=list)
+
+    def keep_decision(self, seen: Seen) -> dict[str, Any]:
+        """Keeps what a decision is taken from, before it is.
+
+        Args:
+            seen: What is seen.
+
+        Returns:
+            What is kept, to which the decision is to be added as `"chosen"`.
+        """
+        known = {name: getattr(self, name) for name in _DECIDING}
+        # Of the spectral radius `rho` is what counts; here it may be no number.
+        told = [*seen._replace(rho=0.0)[:-1], list(seen.work)]
+        kept = {"log": copy.deepcopy(known), "seen": told, "chosen": self.name}
+        self.decisions.append(kept)
+        return kept
 
     def turn(self, seen: Seen) -> None:
         """Closes a decision.
@@ -132,6 +151,10 @@ class Log:
             for (name, t, begun), end in zip(self.story, ends, strict=True)
         ]
         return f"auto: {', '.join(parts)}"
+
+
+_DECIDING = ("name", "t", "done", "rho", "decay", "tried", "failed")
+"""What `Auto.choose` reads of a log."""
 
 
 class Auto(NamedTuple):
@@ -209,6 +232,22 @@ class Auto(NamedTuple):
             return log.name
         log.tried = log.tried or best == EXPONENTIAL
         return best
+
+    def decides_alike(self, log: Log, prices: Prices) -> bool:
+        """Whether all decisions of another run are those that this one would take.
+
+        Args:
+            log: What `auto` did in the other, such as one to an earlier end.
+            prices: What things cost.
+
+        Returns:
+            Whether they are.
+        """
+        for kept in log.decisions:
+            then, seen = Log(**copy.deepcopy(kept["log"])), Seen(*kept["seen"])
+            if self.choose(then, seen, prices) != kept["chosen"]:
+                return False
+        return True
 
     def after_failure(self, log: Log) -> str:
         """The solver that takes over from one that has failed.

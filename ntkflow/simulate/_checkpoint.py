@@ -6,6 +6,8 @@ whose save times are all read, so that a process killed before that integrates t
 segment again, and reads what it had not read.
 """
 
+# Longer than 400 lines: what is written and how it is read change together.
+
 import contextlib
 import json
 from collections.abc import Callable, Generator, Mapping
@@ -19,7 +21,8 @@ import xarray as xr
 
 from ..storage import CorruptPartError, Store, flatten_arrays, restore_arrays
 from ._auto import Log
-from ._dataset import assemble
+from ._before_end import BeforeEnd
+from ._dataset import assemble, with_stop
 from ._reading import Record
 from ._reason import Reason, worst_reason
 from ._records import SolveState
@@ -80,20 +83,45 @@ _FAULTS = (
 )
 
 
+class Kept(NamedTuple):
+    """What is kept of a solve besides its state and tally.
+
+    Attributes:
+        stats: Statistics of the run so far; none of a companion.
+        kept: Save times kept so far.
+        reads: Kernels formed to read the solve.
+        previous: The last saved coupled state, if a stop condition may have to be
+            located from there.
+        stop: What was read where a stop condition has ended the solve, if that is no
+            save time.
+        clean: Of a run that was given up, whether that was before its end, and that of
+            its companion, had changed a step.
+    """
+
+    stats: Mapping[str, Any]
+    kept: int
+    reads: int = 0
+    previous: dict[str, Any] | None = None
+    stop: Record | None = None
+    clean: bool = False
+
+
 class Restored(NamedTuple):
     """Where a solve goes on.
 
     Attributes:
         state: The solve's state.
         tally: Its tally.
-        stats: Statistics of the run so far.
-        previous: The last saved coupled state, or None.
+        kept: What else is kept of it.
+        before_end: Where it stood before its end changed a step, or None.
+        times: Save times of the run that left it, of which there may be more now.
     """
 
     state: SolveState
     tally: Tally
-    stats: dict[str, Any]
-    previous: dict[str, Any] | None
+    kept: Kept
+    before_end: BeforeEnd | None
+    times: int
 
 
 class Checkpoint:
@@ -105,6 +133,12 @@ class Checkpoint:
 
     def __init__(self, path: str | Path):
         self._store = Store(path)
+        self._times = np.zeros(0)
+
+    @property
+    def times(self) -> int:
+        """Number of save times of the run."""
+        return len(self._times)
 
     def exists(self) -> bool:
         """Whether the directory holds a run.
@@ -123,7 +157,7 @@ class Checkpoint:
         *,
         resume: bool,
     ) -> None:
-        """Claims the directory for a run.
+        """Claims the directory for a run, or for one to a later time.
 
         Args:
             digest: The run's fingerprint.
@@ -133,29 +167,39 @@ class Checkpoint:
             resume: Whether to go on with what is there.
 
         Raises:
-            ValueError: If the directory holds another run, or this one and `resume` is
-                off.
+            ValueError: If the directory holds another run, or this one or its
+                beginning and `resume` is off.
         """
-        path = self._store.path
+        path, self._times = self._store.path, ts
+        attrs = {"fingerprint": digest, "description": json.dumps(description)}
         if self.exists():
-            _, attrs = self._store.read("run")
-            if attrs.get("fingerprint") != digest:
+            arrays, found = self._store.read("run")
+            if found.get("fingerprint") != digest:
                 raise ValueError(
-                    f"{path} holds another run: its model, data, times or settings "
-                    "differ. Choose another directory, or remove this one."
+                    f"{path} holds another run: its model, data or settings differ. "
+                    "Choose another directory, or remove this one."
+                )
+            before = arrays["ts"]
+            if not np.array_equal(before, ts[: len(before)]):
+                raise ValueError(
+                    f"{path} holds another run: its save times, {len(before)} up to "
+                    f"t = {before[-1]:g}, do not begin those asked for, {len(ts)} up "
+                    f"to t = {ts[-1]:g}. Later ones can be added to a run, no others; "
+                    "choose another directory, or remove this one."
                 )
             if not resume:
                 raise ValueError(
                     f"{path} already holds this run. Pass resume=True (--resume) to go "
                     "on with it, or choose another directory."
                 )
+            if len(before) < len(ts):
+                self._store.write("run", {"ts": ts, "once": dict(once)}, attrs)
             return
         if path.is_dir() and any(path.iterdir()) and not self._store.names():
             raise ValueError(
                 f"{path} is not empty and holds no run of ntkflow's. Choose another "
                 "directory."
             )
-        attrs = {"fingerprint": digest, "description": json.dumps(description)}
         self._store.write("run", {"ts": ts, "once": dict(once)}, attrs)
 
     def write_records(
@@ -176,35 +220,34 @@ class Checkpoint:
     def write_state(
         self,
         solve: int,
+        level: int,
         state: SolveState,
         tally: Tally,
-        stats: Mapping[str, Any],
-        kept: int,
-        previous: dict[str, Any] | None,
-        level: int,
+        kept: Kept,
+        before_end: BeforeEnd | None,
     ) -> None:
         """Replaces the state a solve goes on from.
 
         Args:
             solve: Index of the solve.
+            level: Level of the solve's tolerance.
             state: Its state.
             tally: Its tally.
-            stats: Statistics of the run so far.
-            kept: Save times kept so far.
-            previous: The last saved coupled state, if a stop condition may have to be
-                located from there.
-            level: Level of the solve's tolerance.
+            kept: What else is kept of it.
+            before_end: Where it stood before its end changed a step, or None.
         """
-        arrays = {
-            "state": flatten_arrays(state),
-            "tally": {name: getattr(tally, name) for name in _TALLY},
-        }
-        if previous is not None:
-            arrays["previous"] = flatten_arrays(previous)
-        jumps = eqx.is_array(state.made_jump)
-        attrs = {"seconds": tally.seconds, "jumps": jumps, "kept": kept}
-        attrs["stats"] = dict(stats)
-        attrs["auto"] = None if tally.log is None else asdict(tally.log)
+        arrays = _arrays(state, tally, kept.previous)
+        attrs = _attrs(state, tally)
+        if kept.stop is not None:
+            arrays["stop"] = dict(kept.stop)
+        if before_end is not None:
+            own = before_end
+            arrays["before_end"] = _arrays(own.state, own.tally, own.previous)
+            arrays["before_end"]["known"] = own.known
+            attrs["before_end"] = _attrs(own.state, own.tally)
+            attrs["before_end"]["usable"] = own.usable
+        attrs |= {"kept": kept.kept, "stats": dict(kept.stats), "reads": kept.reads}
+        attrs |= {"clean": kept.clean, "times": len(self._times)}
         self._store.write(_state_name(solve, level), arrays, attrs)
 
     def level_of(self, solve: int) -> int:
@@ -238,19 +281,86 @@ class Checkpoint:
             return None
         arrays, attrs = self._store.read(name)
         with telling_faults(self._store.path):
-            tally, stored, jumps = (
-                _tally(arrays, attrs),
-                arrays["state"],
-                attrs["jumps"],
+            state, tally, previous = _read(arrays, attrs, like_at)
+            kept = Kept(
+                attrs["stats"],
+                attrs["kept"],
+                attrs["reads"],
+                previous,
+                arrays.get("stop"),
+                attrs["clean"],
             )
-        like = like_at(tally.log)
-        if jumps:
-            like = like._replace(made_jump=np.zeros(np.shape(like.t), bool))
-        state = restore_arrays(like, stored)
-        previous = None
-        if "previous" in arrays:
-            previous = restore_arrays(like.y, arrays["previous"])
-        return Restored(state, tally, attrs["stats"], previous)
+            before = None
+            if "before_end" in attrs:
+                own, told = arrays["before_end"], attrs["before_end"]
+                stood, passed, previous = _read(own, told, like_at)
+                usable = told["usable"]
+                before = BeforeEnd(stood, passed, own["known"], usable, previous)
+            return Restored(state, tally, kept, before, attrs["times"])
+
+    def is_shorter(self, solve: int) -> bool:
+        """Whether what a solve goes on from was left by a run to an earlier end.
+
+        Args:
+            solve: Index of the solve.
+
+        Returns:
+            Whether it was.
+        """
+        name = _state_name(solve, self.level_of(solve))
+        if name not in self._store.names():
+            return False
+        return self._store.read(name)[1]["times"] < len(self._times)
+
+    def was_clean(self, solve: int, level: int) -> bool:
+        """Whether a run was given up before its end had changed a step.
+
+        Args:
+            solve: Index of the solve.
+            level: Level of its tolerance.
+
+        Returns:
+            Whether it was; False if nothing of that level is kept.
+        """
+        name = _state_name(solve, level)
+        return name in self._store.names() and self._store.read(name)[1]["clean"]
+
+    def end_of(self, times: int) -> float:
+        """The end of a run with fewer save times.
+
+        Args:
+            times: Their number.
+
+        Returns:
+            The last of them.
+        """
+        return float(self._times[times - 1])
+
+    def trim_records(self, solve: int, lane: int, level: int, count: int) -> None:
+        """Removes parts that begin behind some records, which are not valid any more.
+
+        Args:
+            solve: Index of the solve.
+            lane: Index of the lane.
+            level: Level of the solve's tolerance.
+            count: Records that are.
+        """
+        for name, first in self._record_parts(solve, lane, level):
+            if first >= count:
+                self._store.remove(name)
+
+    def forget(self, solve: int) -> None:
+        """Removes all that is kept of a solve, which has to begin anew.
+
+        Args:
+            solve: Index of the solve.
+        """
+        # The state that the solve would go on from goes last: without the others it is
+        # known to be of no use.
+        for prefix in (f"records-{solve:02d}-", f"state-{solve:02d}-"):
+            for name in self._store.names():
+                if name.startswith(prefix):
+                    self._store.remove(name)
 
     def read_tally(self, solve: int, level: int) -> Tally | None:
         """What a solve has cost at one level of tolerance.
@@ -278,14 +388,10 @@ class Checkpoint:
         Returns:
             One record a save time.
         """
-        prefix = _records_name(solve, level, lane, 0).rsplit("-", 1)[0]
         records: list[Record] = []
-        for name in self._store.names():
-            if name.rsplit("-", 1)[0] != prefix:
-                continue
+        for name, first in self._record_parts(solve, lane, level):
             arrays, _ = self._store.read(name)
             with telling_faults(self._store.path / name):
-                first = int(name.rsplit("-", 1)[1])
                 count = len(next(iter(arrays.values())))
                 # A part written again from an earlier state replaces what it overlaps.
                 del records[first:]
@@ -294,6 +400,13 @@ class Checkpoint:
                     for i in range(count)
                 )
         return records
+
+    def _record_parts(self, solve: int, lane: int, level: int) -> list[tuple[str, int]]:
+        """The parts with records of one lane, and the first save time of each."""
+        prefix = _records_name(solve, level, lane, 0).rsplit("-", 1)[0]
+        split = [(name, *name.rpartition("-")[::2]) for name in self._store.names()]
+        with telling_faults(self._store.path):
+            return [(name, int(last)) for name, head, last in split if head == prefix]
 
     def load(
         self,
@@ -316,27 +429,71 @@ class Checkpoint:
             [self.read_records(i, lane, level) for i, level in enumerate(levels)]
             for lane in range(lanes)
         ]
-        reasons, stats, kept = [], {}, 0
+        reasons, stats, kept, stop = [], {}, 0, None
         for solve in range(solves):
             name = _state_name(solve, levels[solve])
-            reason = Reason.RUNNING
+            reason, shorter = Reason.RUNNING, False
             if name in self._store.names():
                 state, attrs = self._store.read(name)
-                stats = attrs["stats"]
+                stats, stop = attrs["stats"], state.get("stop")
                 codes = state["tally"]["code"]
+                own = attrs["kept"]
                 reason = worst(codes)
+                if attrs["times"] < len(arrays["ts"]) and reason is not Reason.EVENT:
+                    # Later times have been added: it goes on from before its end.
+                    reason, shorter = Reason.RUNNING, True
+                    before = state.get("before_end", state)["tally"]["saved"]
+                    own = min(own, int(before.max()))
                 # The last solve's count is the run's: events end that one.
-                kept = max(kept, attrs["kept"]) if solve + 1 < solves else attrs["kept"]
-            if reason is Reason.RUNNING:
+                kept = max(kept, own) if solve + 1 < solves else own
+            if reason is Reason.RUNNING and not shorter:
                 # Save times of the segment under way that are read already.
                 kept = max(kept, min(len(lane[solve]) for lane in records))
             reasons.append(reason)
+        reason = worst(np.array(reasons))
+        stopped = None if stop is None else (stats["stopped_at"], stop)
+        times, records = with_stop(arrays["ts"][:kept], records, stopped)
+        ended = reason is Reason.EVENT
         return (
-            assemble(description, arrays["ts"][:kept], arrays["once"], records),
-            worst(np.array(reasons)),
+            assemble(description, times, arrays["once"], records, stopped=ended),
+            reason,
             stats,
-            stack_params(records, kept, ensemble=description["lanes"] is not None),
+            stack_params(
+                records, len(times), ensemble=description["lanes"] is not None
+            ),
         )
+
+
+def _arrays(
+    state: SolveState, tally: Tally, previous: dict[str, Any] | None
+) -> dict[str, Any]:
+    arrays = {
+        "state": flatten_arrays(state),
+        "tally": {name: getattr(tally, name) for name in _TALLY},
+    }
+    return arrays | ({} if previous is None else {"previous": flatten_arrays(previous)})
+
+
+def _attrs(state: SolveState, tally: Tally) -> dict[str, Any]:
+    log = None if tally.log is None else asdict(tally.log)
+    jumps = eqx.is_array(state.made_jump)
+    return {"seconds": tally.seconds, "jumps": jumps, "auto": log}
+
+
+def _read(
+    arrays: Mapping[str, Any],
+    attrs: Mapping[str, Any],
+    like_at: Callable[[Log | None], SolveState],
+) -> tuple[SolveState, Tally, dict[str, Any] | None]:
+    """State, tally and last saved state, from what `_arrays` and `_attrs` gave."""
+    like = like_at(_log(attrs))
+    if attrs["jumps"]:
+        like = like._replace(made_jump=np.zeros(np.shape(like.t), bool))
+    state = restore_arrays(like, arrays["state"])
+    previous = None
+    if "previous" in arrays:
+        previous = restore_arrays(like.y, arrays["previous"])
+    return state, _tally(arrays, attrs), previous
 
 
 def _log(attrs: Mapping[str, Any]) -> Log | None:

@@ -111,6 +111,8 @@ def assemble(
     times: np.ndarray,
     once: Mapping[str, np.ndarray],
     records: Sequence[Sequence[Sequence[Record]]],
+    *,
+    stopped: bool = False,
 ) -> xr.Dataset:
     """The dataset of a run.
 
@@ -120,6 +122,7 @@ def assemble(
         once: Arrays that do not change over time, by variable name: the targets, and
             variables read at t = 0 (the ensemble's axis first, if there is one).
         records: For every lane, for every solve, one record a save time reached.
+        stopped: Whether the last time is where a stop condition ended the run.
 
     Returns:
         The dataset, its variables in the order flows, then measures.
@@ -158,7 +161,40 @@ def assemble(
             data[name] = ((*lead, "time", *dims), array, attrs)
     data |= _targets(once, description["attrs"]["n_outputs"])
     dataset = xr.Dataset(data, attrs=dict(description["attrs"]))
-    return _with_coords(dataset, times, description)
+    dataset = _with_coords(dataset, times, description)
+    if not stopped:
+        return dataset
+    flags = np.arange(len(times)) == len(times) - 1
+    attrs = {"long_name": "where a stop condition ended the run"}
+    return dataset.assign_coords(stopped=("time", flags, attrs))
+
+
+def with_stop(
+    times: np.ndarray,
+    records: Sequence[Sequence[Sequence[Record]]],
+    stop: tuple[float, Record] | None,
+) -> tuple[np.ndarray, list[list[list[Record]]]]:
+    """The save times before a stop, with the stop behind them, and their records.
+
+    Flows of other solves, whose states are known at the save times alone, have none.
+
+    Args:
+        times: Save times to keep.
+        records: For every lane, for every solve, one record a save time reached; the
+            solve that was stopped is the last.
+        stop: Where it was stopped and what was read there; None if it was not, or at a
+            save time.
+
+    Returns:
+        Times, and records of them.
+    """
+    kept = [[list(solve[: len(times)]) for solve in lane] for lane in records]
+    if stop is None:
+        return times, kept
+    at, record = stop
+    for lane in kept:
+        lane[-1].append(record)
+    return np.append(times, at), kept
 
 
 def _targets(once: Mapping[str, np.ndarray], n_outputs: int) -> dict[str, Any]:

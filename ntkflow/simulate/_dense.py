@@ -22,16 +22,18 @@ class DenseOutput:
 
     def __init__(self, lanes: Lanes):
         self._lanes = lanes
-        self._solves: list[tuple[Solve, Any, list[tuple[np.ndarray, Any]]]] = []
+        self._solves: list[tuple[Solve, Any, float, list[tuple[np.ndarray, Any]]]] = []
 
-    def add_solve(self, solve: Solve, constants: Any) -> None:
+    def add_solve(self, solve: Solve, constants: Any, start: float) -> None:
         """Begins the record of another solve.
 
         Args:
             solve: The solve.
             constants: From `Coupled.prepare`.
+            start: Training time at which it goes on; no checkpoint keeps what was
+                before.
         """
-        self._solves.append((solve, constants, []))
+        self._solves.append((solve, constants, start, []))
 
     def drop_solve(self) -> None:
         """Forgets the last solve, which is integrated again at a tighter tolerance."""
@@ -44,7 +46,7 @@ class DenseOutput:
             ends: Time at its end, lane by lane.
             interpolation: diffrax's dense interpolation over it.
         """
-        self._solves[-1][2].append((ends, interpolation))
+        self._solves[-1][3].append((ends, interpolation))
 
     def evaluate(self, t: float | int) -> dict[str, OutputState]:
         """The outputs of every flow at one time.
@@ -60,10 +62,13 @@ class DenseOutput:
             ValueError: If `t` is outside the run.
         """
         found: dict[str, OutputState] = {}
-        for index, (_, _, segments) in enumerate(self._solves):
-            last = float(segments[-1][0].max())
-            if not 0 <= t <= last:
-                raise ValueError(f"t = {t:g} is outside the run, 0 … {last:g}.")
+        for index, (_, _, start, segments) in enumerate(self._solves):
+            last = float(segments[-1][0].max()) if segments else start
+            if not segments or not start <= t <= last:
+                resumed = ", where it was resumed," if start > 0 else ""
+                raise ValueError(
+                    f"t = {t:g} is outside the run, {start:g}{resumed} … {last:g}."
+                )
             if self._lanes.number is None:
                 found |= self._of_member(index, 0, t)
                 continue
@@ -74,7 +79,7 @@ class DenseOutput:
     @at_full_precision
     def _of_member(self, index: int, i: int, t: float | int) -> dict[str, OutputState]:
         """The outputs of one member in one solve; NaN beyond its end."""
-        solve, constants, segments = self._solves[index]
+        solve, constants, _, segments = self._solves[index]
         ends, interpolation = next(
             (part for part in segments if t <= part[0][i]), segments[-1]
         )

@@ -5,8 +5,11 @@ run has ended, and what a segment cost. A single run and an ensemble differ only
 whether the compiled functions are wrapped in `vmap`; the host sees lanes either way.
 """
 
+# Longer than 400 lines: whatever stands between two segments changes one state and one
+# tally.
+
 import time as clock
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -20,6 +23,7 @@ from .._precision import at_full_precision
 from ..problem import Problem
 from ..solvers import AbstractCountedSolver, Work
 from ._auto import Auto, Log, Seen
+from ._before_end import BeforeEnd, note_end, select
 from ._compiling import CompileClock
 from ._forecast import Prices, price
 from ._lanes import Lanes, split_numbers, take
@@ -28,6 +32,12 @@ from ._records import Progressed, SolveState, Span
 from ._segments import clip_floor
 from ._solve import Solve
 from ._tally import Tally
+
+_UNBOUNDED = np.iinfo(np.int64).max
+
+_WINDOW = 32
+"""Save times of a segment at most: as many for all runs, so that they share a program
+and a longer one rounds alike."""
 
 _WINDOW_BYTES = 64 * 2**20
 """Saved states a segment may hold on the device before it ends."""
@@ -77,12 +87,14 @@ def _start(solve: Solve, problem: Problem, constants: Any, end: jax.Array):
     return solve.start(problem, constants, end)
 
 
-@eqx.filter_jit
 @at_full_precision
-def _take_over(
+def _taking_over(
     solve: Solve, problem: Problem, constants: Any, state: SolveState, end: jax.Array
 ):
     return solve.take_over(problem, constants, state, end)
+
+
+_take_over = eqx.filter_jit(_taking_over)
 
 
 @eqx.filter_jit
@@ -101,7 +113,7 @@ class Integration:
         choices: By name, the same solve with every solver that `auto` may take.
         auto: How it takes one; None to stay with `solve`.
         segment_steps: Steps a segment may attempt.
-        max_steps: Steps the whole run may attempt.
+        max_steps: Steps the whole run may attempt; None for as many as it takes.
         compiling: Measures what compiling takes.
         constants: From `prepare`, of the same flows; computed here if None.
     """
@@ -115,7 +127,7 @@ class Integration:
         choices: Mapping[str, Solve],
         auto: Auto | None,
         segment_steps: int,
-        max_steps: int,
+        max_steps: int | None,
         compiling: CompileClock,
         constants: Any = None,
     ):
@@ -123,7 +135,7 @@ class Integration:
         self.lanes = lanes
         self.count = 1 if lanes.number is None else lanes.number
         self.segment_steps = segment_steps
-        self.max_steps = max_steps
+        self.max_steps = _UNBOUNDED if max_steps is None else max_steps
         self._choices, self._auto = choices, auto
         self._compiling = compiling
         self._prices: Prices | None = None
@@ -133,9 +145,12 @@ class Integration:
         self.constants = constants
         if constants is None:
             self.constants = self._over_lanes(prepare, solve)
-        self.state: SolveState = self._over_lanes(
+        self._first = solve
+        self.start: SolveState = self._over_lanes(
             _start, solve, self.constants, extra=(jnp.asarray(self._end),)
         )
+        self.state = self.start
+        self.before_end: BeforeEnd | None = None
         self.tally = Tally.zeros(self.count)
         self.tally.work += self._begun()
         if auto is not None:
@@ -167,18 +182,36 @@ class Integration:
         """
         if log is None:
             return self.state
-        return eqx.filter_eval_shape(self._taken_over, log.name)
+        return eqx.filter_eval_shape(self._taken_over, log.name, _taking_over)
 
-    def resume(self, state: SolveState, tally: Tally) -> None:
+    @property
+    def end(self) -> tuple[Any, Any]:
+        """The end of the run, and the time past which a step is taken to it."""
+        end, floor = jnp.asarray(self._end), jnp.asarray(self._floor)
+        return end, self.solve.ends(end, floor)[1]
+
+    def resume(
+        self, state: SolveState, tally: Tally, before_end: BeforeEnd | None
+    ) -> None:
         """Goes on from an earlier state, beyond `max_steps` if that is larger now.
 
         Args:
             state: The state.
             tally: Its tally.
+            before_end: Where it stood before its end changed a step, or None.
         """
-        self.state, self.tally = state, tally
+        self.state, self.tally, self.before_end = state, tally, before_end
         if tally.log is not None:
             self.solve = self._choices[tally.log.name]
+        self._continue_spent()
+
+    def unbind(self) -> None:
+        """Takes the bound on the steps away."""
+        self.max_steps = _UNBOUNDED
+        self._continue_spent()
+
+    def _continue_spent(self) -> None:
+        tally = self.tally
         ended = np.isin(tally.code, (Reason.MAX_STEPS, Reason.STAGES))
         short = ended & (tally.steps < self.max_steps)
         tally.code = np.where(short, Reason.RUNNING, tally.code)
@@ -186,7 +219,7 @@ class Integration:
     def _window_width(self) -> int:
         leaves = jtu.tree_leaves(eqx.filter(self.state.y, eqx.is_array))
         size = sum(leaf.nbytes for leaf in leaves)
-        return int(np.clip(_WINDOW_BYTES // max(size, 1), 1, len(self._ts)))
+        return int(np.clip(_WINDOW_BYTES // max(size, 1), 1, _WINDOW))
 
     def _span(self) -> tuple[Span, np.ndarray]:
         """What the next segment is asked for, and which lanes move in it."""
@@ -200,9 +233,11 @@ class Integration:
         if log is not None:
             budget = np.minimum(budget, log.due - tally.steps)
         # A lane that has ended, or waits for a decision, is given no save time but the
-        # last and no step at all.
+        # last and no step at all: it may stand beyond the save times it counts.
         budget = np.where(tally.running, budget, 0).astype(np.int32)
         moves = budget > 0
+        window = np.where(moves[:, None], window, self._end)
+        window = _from(window, np.atleast_1d(np.asarray(self.state.t))[:, None])
         if self.lanes.number is None:
             window, budget = window[0], budget[0]
         span = Span(
@@ -235,6 +270,10 @@ class Integration:
         while tally.running.any():
             began, compiled = clock.perf_counter(), self._compiling.seconds
             span, ran = self._span()
+            if not ran.any():
+                # All wait for a decision. A segment would move a single run.
+                self._decide()
+                span, ran = self._span()
             out = self._advance(span)
             n_saved, code, steps, rejected, event, times = (
                 np.atleast_1d(np.asarray(value))
@@ -257,29 +296,21 @@ class Integration:
             tally.rejected = tally.rejected + np.where(ran, rejected, 0)
             cost = np.stack([np.atleast_1d(np.asarray(w)) for w in out.work], axis=-1)
             tally.work = tally.work + np.where(ran[:, None], cost, 0)
-            out_of_steps = (code == Reason.RUNNING) & (tally.steps >= self.max_steps)
-            code = np.where(out_of_steps, self._out_of_steps(), code)
             tally.code = np.where(ran, code, tally.code)
+            self._end_spent()
             tally.event = np.where(ran, event, tally.event)
             self.state = self._moved(out.state, ran)
             growth = self.state.controller.growth
             tally.growth = np.atleast_1d(np.asarray(growth.largest, np.float64))
             tally.growth_at = np.atleast_1d(np.asarray(growth.at, np.float64))
+            self.before_end = note_end(self.before_end, self.state, tally)
             saved = [self._saved(out, i, int(new[i])) for i in range(self.count)]
             name = self._decide()
             yield Segment(self.state, times, first, saved, out.interpolation, name)
 
     def _moved(self, state: SolveState, ran: np.ndarray) -> SolveState:
         """The state after a segment; of lanes that did not move, that before it."""
-        if self.lanes.number is None or ran.all():
-            return state
-
-        def keep(new: Any, old: Any) -> Any:
-            if not eqx.is_array(new):
-                return new
-            return jnp.where(ran.reshape(-1, *[1] * (new.ndim - 1)), new, old)
-
-        return jtu.tree_map(keep, state, self.state)
+        return select(ran, state, self.state)
 
     def _decide(self) -> str | None:
         """Lets `auto` decide where it is due; the solver that takes over, or None."""
@@ -294,27 +325,59 @@ class Integration:
         running = tally.running | cut
         if failed.any():
             tally.code = np.where(failed, Reason.RUNNING, tally.code)
-            return self._hand_over(log, auto.after_failure(log), self._seen(failed))
+            name = self._hand_over(log, auto.after_failure(log), self._seen(failed))
+            self._end_spent()
+            return name
         if not running.any() or (tally.steps < log.due)[running].any():
             return None
         seen = self._seen(running)
         auto.note(log, seen)
         name = log.name
         if not auto.stays_explicit(log):
-            if self._prices is None:
-                one = self.constants, self.state.y
-                if self.lanes.number is not None:
-                    one = take(one, 0)
-                solve = self.lanes.member_of(self.solve, 0)
-                self._prices = price(solve, self.lanes.lane(0), *one)
-            name = auto.choose(log, seen, self._prices)
+            kept = log.keep_decision(seen)
+            name = kept["chosen"] = auto.choose(log, seen, self.prices)
         if name == log.name:
             log.turn(seen)
             return None
         return self._hand_over(log, name, seen)
 
+    @property
+    def prices(self) -> Prices:
+        """What things cost, which is found out once."""
+        if self._prices is None:
+            one = self.constants, self.state.y
+            if self.lanes.number is not None:
+                one = take(one, 0)
+            solve = self.lanes.member_of(self.solve, 0)
+            self._prices = price(solve, self.lanes.lane(0), *one)
+        return self._prices
+
+    def would_repeat(self, shorter: float, log: Log | None) -> bool:
+        """Whether a run to an earlier end began, and has decided, as this one does.
+
+        Args:
+            shorter: The earlier end.
+            log: What `auto` did in it.
+
+        Returns:
+            Whether it did; False also where the earlier end has cut the first step.
+        """
+        end = jnp.asarray(shorter, self._end.dtype)
+        begun = self._over_lanes(
+            _start, self._first, self.constants, extra=(end,)
+        ).controller
+        begins = self.start.controller
+        same = eqx.tree_equal(
+            (begun.inner, begun.proposed), (begins.inner, begins.proposed)
+        )
+        if not (same and bool(jnp.all(begun.whole))):
+            return False
+        if self._auto is None or log is None:
+            return True
+        return self._auto.decides_alike(log, self.prices)
+
     def _hand_over(self, log: Log, name: str, seen: Seen) -> str:
-        self.state = self._taken_over(name)
+        self.state = self._taken_over(name, _take_over)
         self.solve = self._choices[name]
         begun = self._begun()
         self.tally.work += begun
@@ -334,9 +397,9 @@ class Integration:
         counts = begun(self.state.solver)
         return np.stack([np.atleast_1d(np.asarray(c)) for c in counts], axis=-1)
 
-    def _taken_over(self, name: str) -> SolveState:
+    def _taken_over(self, name: str, function: Callable) -> SolveState:
         return self._over_lanes(
-            _take_over,
+            function,
             self._choices[name],
             self.constants,
             self.state,
@@ -359,15 +422,24 @@ class Integration:
             tuple(tally.work[lanes].mean(axis=0).tolist()),
         )
 
-    def _out_of_steps(self) -> np.ndarray:
-        """Why so many steps: mostly refused ones, or just many."""
-        refused = self.tally.work[:, Work._fields.index("refused")]
-        mostly = 2 * refused >= self.tally.steps
-        return np.where(mostly, Reason.STAGES, Reason.MAX_STEPS)
+    def _end_spent(self) -> None:
+        """Ends lanes that have no steps left: mostly refused ones, or just many."""
+        tally = self.tally
+        mostly = 2 * tally.work[:, Work._fields.index("refused")] >= tally.steps
+        reason = np.where(mostly, Reason.STAGES, Reason.MAX_STEPS)
+        spent = tally.running & (tally.steps >= self.max_steps)
+        tally.code = np.where(spent, reason, tally.code)
 
     def _saved(self, out: Progressed, lane: int, count: int) -> list[dict[str, Any]]:
         tree = out.saved if self.lanes.number is None else take(out.saved, lane)
         return [take(tree, i) for i in range(count)]
+
+
+def _from(window: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """Save times, none of which is an ulp or two before the time reached."""
+    # A step that ends at a jump ends before it, and the next begins behind it.
+    near = (window < t) & (window >= t * (1 - 4 * np.finfo(t.dtype).eps))
+    return np.where(near, t, window)
 
 
 @eqx.filter_jit

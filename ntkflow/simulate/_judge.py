@@ -191,10 +191,26 @@ class Judge:
                 errors = self.errors(planned, run, companion, record, i, at)
                 found = self.excess(planned, {**record, **errors})
                 largest = max(largest, 0.0 if np.isnan(found) else found)
+        return self.next_level(planned, run, largest)
+
+    def next_level(
+        self, planned: PlannedSolve, run: Tracked, largest: float
+    ) -> int | None:
+        """The level at which to begin again after an error.
+
+        Args:
+            planned: The solve, at level 1.
+            run: The run.
+            largest: The error, in tolerances.
+
+        Returns:
+            The level; None where the error is allowed, or the solve is not repeated.
+        """
         # One level at a time, whatever the error: how much of it is seen at once
         # depends on where segments end, and results must not.
         tighter = can_tighten(planned, run.level, self._request.problem.dtype)
-        return run.level + 1 if largest > ALLOWED and tighter else None
+        repeats = planned.repeats and largest > ALLOWED and tighter
+        return run.level + 1 if repeats else None
 
     def settle(
         self, planned: PlannedSolve, found: Sequence[Excess], tally: Tally

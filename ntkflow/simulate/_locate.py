@@ -19,7 +19,7 @@ from ._solve import Solve
 
 @eqx.filter_jit
 @at_full_precision
-def _value_at(
+def _state_at(
     solve: Solve,
     problem: Problem,
     constants: Any,
@@ -28,8 +28,8 @@ def _value_at(
     t1: Any,
     event: AbstractEvent,
     reference: Any,
-) -> Any:
-    """The event's value at `t1`, integrated from the saved state at `t0`."""
+) -> tuple[Any, Packed]:
+    """The event's value and the state at `t1`, integrated from that saved at `t0`."""
     solution = diffeqsolve(
         solve.terms(problem, constants),
         solve.solver,
@@ -43,7 +43,7 @@ def _value_at(
     )
     assert solution.ys is not None
     last = jtu.tree_map(lambda leaf: leaf[-1], solution.ys)
-    return event.value(problem, _params(solve, problem, last), reference)
+    return event.value(problem, _params(solve, problem, last), reference), last
 
 
 @at_full_precision
@@ -56,8 +56,8 @@ def locate(
     event: AbstractEvent,
     reference: Any,
     rtol: float,
-) -> float:
-    """The time at which a costly condition is met, by Brent's method.
+) -> tuple[float, Packed]:
+    """The time at which a costly condition is met, by Brent's method, and the state.
 
     Args:
         solve: The solve.
@@ -70,23 +70,25 @@ def locate(
         rtol: Relative tolerance on the time.
 
     Returns:
-        The time.
+        The time, and the coupled state at it.
     """
     start, state = before
 
-    def value(t: float) -> float:
+    def at(t: float) -> tuple[Any, Packed]:
         if t <= start:
             params = _params(solve, problem, state)
-            return float(event.value(problem, params, reference))
+            return event.value(problem, params, reference), state
         t0, t1 = jnp.asarray(start, problem.dtype), jnp.asarray(t, problem.dtype)
-        return float(
-            _value_at(solve, problem, constants, state, t0, t1, event, reference)
-        )
+        return _state_at(solve, problem, constants, state, t0, t1, event, reference)
+
+    def value(t: float) -> float:
+        return float(at(t)[0])
 
     found = root_scalar(
         value, bracket=(start, after), method="brentq", xtol=rtol * after
     )
-    return float(found.root)
+    stop = float(found.root)
+    return stop, at(stop)[1]
 
 
 def _params(solve: Solve, problem: Problem, packed: Packed) -> Params:

@@ -3,12 +3,15 @@
 # is known of one member at one save time.
 
 import time as clock
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import jax.tree_util as jtu
 import numpy as np
 
 from .._precision import at_full_precision
@@ -17,11 +20,13 @@ from ..flows import Linearized, OutputState, Packed, Quadrature, kind_of
 from ..problem import Problem
 from ..storage import printed
 from ._accuracy import at_level, companion_at, factor_at, is_estimated
-from ._checkpoint import FIRST_LEVEL, Checkpoint, stack_params, worst
+from ._auto import Log
+from ._checkpoint import FIRST_LEVEL, Checkpoint, Kept, stack_params, worst
 from ._compiling import CompileClock
-from ._dataset import assemble, describe
+from ._dataset import assemble, describe, with_stop
 from ._dense import DenseOutput
 from ._events import AbstractEvent
+from ._extension import can_extend
 from ._integrate import Integration, Segment
 from ._judge import Excess, Judge
 from ._lanes import take
@@ -39,6 +44,7 @@ from ._reading import (
 )
 from ._reason import Reason, worst_reason
 from ._request import Request
+from ._segment_record import SegmentRecord, record_segment
 from ._solve import Solve
 from ._tally import Tally
 from ._tracked import Tracked
@@ -53,10 +59,14 @@ _COMPILING = "compiling, once; about 20 s"
 
 @dataclass
 class _Stop:
-    """Which stop condition ended the run, and when."""
+    """Which stop condition ended the run, when, and what was read there.
+
+    Nothing was if that is a save time.
+    """
 
     by: str = ""
     at: float | None = None
+    record: Record | None = None
 
 
 @dataclass
@@ -107,6 +117,7 @@ class Run:
         resume: bool,
     ):
         self._request = request
+        self._on_segment: Callable[[SegmentRecord], object] | None = None
         self._line = line
         self._compiling = compiling
         linear = [flow.name for flow in request.flows if isinstance(flow, Linearized)]
@@ -116,7 +127,7 @@ class Run:
         self._tallies: dict[int, tuple[PlannedSolve, Tally]] = {}
         self._companions: dict[tuple[int, int], tuple[PlannedSolve, Tally]] = {}
         self._levels: dict[int, int] = {}
-        self._reads = 0
+        self._reads = [0] * len(request.planned)
         self._kept = len(request.times)
         self._kept_before = 0
         self._began = self._written = clock.perf_counter()
@@ -169,49 +180,47 @@ class Run:
             once[name] = np.stack(arrays) if ensemble else arrays[0]
         return once
 
-    def finish(self) -> Trajectory:
+    def finish(
+        self, on_segment: Callable[[SegmentRecord], object] | None
+    ) -> Trajectory:
         """Integrates whatever is left to do.
+
+        Args:
+            on_segment: Called at the end of every segment of the run, or None.
 
         Returns:
             The trajectory.
         """
+        self._on_segment = on_segment
         for index in range(len(self._request.planned)):
             self._integrate(index)
         records = [
             [lanes[i].records for _, lanes in self._solves] for i in range(self._lanes)
         ]
-        times = self._request.times[: self._kept]
+        at, read = self._stop.at, self._stop.record
+        stop = None if at is None or read is None else (at, read)
+        times, records = with_stop(self._request.times[: self._kept], records, stop)
         ensemble = self._request.lanes.number is not None
         reason = worst_reason(worst(tally.code) for _, tally in self._tallies.values())
         stats = self._stats()
-        dataset = assemble(self._description, times, self._once_arrays, records)
+        stopped = reason is Reason.EVENT
+        dataset = assemble(
+            self._description, times, self._once_arrays, records, stopped=stopped
+        )
         lanes = self._request.lanes
         return Trajectory(
             dataset.assign_attrs(final_attrs(reason, stats)),
             reason,
             stats,
-            stack_params(records, self._kept, ensemble=ensemble),
+            stack_params(records, len(times), ensemble=ensemble),
             (lanes.params, lanes.static),
             self._dense,
         )
 
     def _integrate(self, index: int) -> None:
         """Integrates one solve, at ever tighter tolerances until it is accurate."""
-        level = FIRST_LEVEL
-        if self._store is not None:
-            level = self._store.level_of(index)
-            for given_up in range(level - 1):
-                told = self._store.read_tally(index, given_up)
-                if told is not None:
-                    self._companions[index, given_up] = (
-                        self._request.planned[index],
-                        told,
-                    )
-        companion = None
+        run, companion = self._open_level(index)
         while True:
-            run = self._track(index, level)
-            if companion is None:
-                companion = self._accompany(index, run)
             level = self._follow(index, run, companion)
             if level is None:
                 self._kept_before = max(self._kept_before, self._kept)
@@ -225,18 +234,58 @@ class Run:
             self._companions[index, run.level] = told
             if companion is not None and self._store is not None:
                 companion.write(self._store, index)
+            run.accompany(companion)
             companion = run
             for member in members:
                 member.begin_again()
             if self._dense is not None:
                 self._dense.drop_solve()
+            run = self._track(index, level)
+
+    def _open_level(self, index: int) -> tuple[Tracked, Tracked | None]:
+        """A solve at the level at which it goes on, and its companion."""
+        store, level = self._store, FIRST_LEVEL
+        if store is None:
+            run = self._track(index, level)
+            return run, self._accompany(index, run)
+        level = store.level_of(index)
+        run = self._track(index, level)
+        companion = self._accompany(index, run)
+        if store.is_shorter(index):
+            tracked = [run] if companion is None else [companion, run]
+            alike = partial(self._decides_alike, index, run)
+            if self._reads_apart(index) or not can_extend(store, index, tracked, alike):
+                names = ", ".join(run.integration.solve.coupled.names)
+                self._line.say(
+                    f"{names}: the run to an earlier end is no beginning of this one, "
+                    "which is integrated from the start."
+                )
+                store.forget(index)
+                return self._open_level(index)
+        for given_up in range(level - 1):
+            told = store.read_tally(index, given_up)
+            if told is not None:
+                self._companions[index, given_up] = self._request.planned[index], told
+        return run, companion
+
+    def _decides_alike(self, index: int, run: Tracked, level: int, log: Log) -> bool:
+        """Whether `auto` would do at another level what it did there."""
+        planned = self._request.planned[index]
+        auto = self._request.auto(planned, factor_at(planned, level))
+        return auto is None or auto.decides_alike(log, run.integration.prices)
+
+    def _reads_apart(self, index: int) -> bool:
+        """Whether measures of a solve read another one, which may have begun anew."""
+        planned = self._request.planned[index]
+        apart = self._linear not in {None, *planned.solve.coupled.names}
+        return apart and planned.measured and len(self._request.measures) > 0
 
     def _track(self, index: int, level: int) -> Tracked:
         """One solve at one level of tolerance, not begun."""
         request = self._request
         planned = at_level(request.planned[index], level, request.problem.dtype)
         self._line.update(_COMPILING)
-        return self._tracked(index, planned, level, None)
+        return self._tracked(index, planned, level, None, max_steps=request.max_steps)
 
     def _accompany(self, index: int, run: Tracked) -> Tracked | None:
         """The companion that tells the error of a solve; None where there is none."""
@@ -245,13 +294,22 @@ class Run:
         if not (request.global_error and is_estimated(planned.solve)):
             return None
         planned = companion_at(planned, level, request.problem.dtype)
-        companion = self._tracked(index, planned, level, run.integration.constants)
+        constants = run.integration.constants
+        # As many steps as the run's save times take: what it tells of a run must not
+        # depend on where that is cut.
+        companion = self._tracked(index, planned, level, constants, max_steps=None)
         if self._store is not None:
             companion.restore(self._store, index)
         return companion
 
     def _tracked(
-        self, index: int, planned: PlannedSolve, level: int, constants: Any
+        self,
+        index: int,
+        planned: PlannedSolve,
+        level: int,
+        constants: Any,
+        *,
+        max_steps: int | None,
     ) -> Tracked:
         request = self._request
         factor = factor_at(request.planned[index], level)
@@ -262,7 +320,7 @@ class Run:
             choices=planned.choices,
             auto=request.auto(planned, factor),
             segment_steps=request.segment_steps,
-            max_steps=request.max_steps,
+            max_steps=max_steps,
             compiling=self._compiling,
             constants=constants,
         )
@@ -280,10 +338,14 @@ class Run:
         request = self._request
         planned, lanes = request.planned[index], self._solves[index][1]
         integration = run.integration
-        if self._dense is not None:
-            self._dense.add_solve(planned.solve, integration.constants)
         previous = (0.0, integration.state.y)
         previous = self._restore(index, run, lanes, previous)
+        if self._dense is not None:
+            began = float(integration.state.t)
+            self._dense.add_solve(planned.solve, integration.constants, began)
+        level = self._renew_errors(index, run, companion)
+        if level is not None:
+            return level
         tally = integration.tally
         self._levels[index] = run.level
         self._tallies[index] = planned, tally
@@ -310,6 +372,7 @@ class Run:
                     return level
                 self._note_shifts(lanes, shifts)
             previous = self._read(index, run, companion, segment, previous, pace)
+            self._keep_previous(integration, previous)
             if self._dense is not None:
                 self._dense.add_segment(segment.times, segment.interpolation)
             self._report(planned, integration, pace)
@@ -318,7 +381,25 @@ class Run:
             self._judge.settle(planned, [lane.excess for lane in lanes], tally)
             if self._late() or not tally.running.any():
                 self._write(index, run, companion, previous)
+            if self._on_segment is not None:
+                self._call_back(self._on_segment, index, run, companion, previous)
         return None
+
+    def _call_back(
+        self,
+        on_segment: Callable[[SegmentRecord], object],
+        index: int,
+        run: Tracked,
+        companion: Tracked | None,
+        previous: tuple[float, Any],
+    ) -> None:
+        """Tells the caller of a segment; what he raises finds the run on disk."""
+        problems = [member.problem for member in self._solves[index][1]]
+        try:
+            on_segment(record_segment(run.integration, problems))
+        except BaseException:
+            self._write(index, run, companion, previous)
+            raise
 
     def _rtol_at(self, level: int) -> float:
         return self._request.rtol * factor_at(self._request.planned[0], level)
@@ -329,26 +410,56 @@ class Run:
         """Puts a solve where its checkpoint left it."""
         if self._store is None:
             return previous
+        restored = run.restore(self._store, index)
         for i, lane in enumerate(lanes):
             lane.stored = self._store.read_records(index, i, run.level)
-        restored = run.restore(self._store, index)
+            if run.valid is not None:
+                del lane.stored[run.valid[i] :]
         if restored is None:
             return previous
-        told = [t for _, t in self._tallies.values()] + [restored.tally]
-        # What solvers have formed is counted by their tallies.
-        formed = sum(tally.cost["kernel_builds"] for tally in told)
-        self._reads = restored.stats["kernel_builds"] - formed
-        self._seconds_before = restored.stats["seconds_total"]
-        self._compiling_before = restored.stats["seconds_compiling"]
-        stopped = restored.stats
-        self._stop = _Stop(stopped["stopped_by"], stopped["stopped_at"])
+        self._reads[index] = restored.kept.reads
+        stats = restored.kept.stats
+        self._seconds_before = stats["seconds_total"]
+        self._compiling_before = stats["seconds_compiling"]
+        if (restored.tally.code == Reason.EVENT).any():
+            stop = restored.kept.stop
+            self._stop = _Stop(stats["stopped_by"], stats["stopped_at"], stop)
         for i, lane in enumerate(lanes):
             lane.records = lane.stored[: int(restored.tally.saved[i])]
             for at, record in enumerate(lane.records):
                 self._note_excess(index, lane, record, at)
-        if restored.previous is None or not lanes[0].records:
+        state = restored.kept.previous
+        if state is None or not lanes[0].records:
             return previous
-        return self._request.times[len(lanes[0].records) - 1], restored.previous
+        return self._request.times[len(lanes[0].records) - 1], state
+
+    def _renew_errors(
+        self, index: int, run: Tracked, companion: Tracked | None
+    ) -> int | None:
+        """Estimates errors again where the companion went back further than the run.
+
+        Returns:
+            The level at which to begin again, as `_follow`.
+        """
+        store, planned = self._store, self._request.planned[index]
+        if store is None or companion is None or companion.valid is None:
+            return None
+        largest = 0.0
+        for i, lane in enumerate(self._solves[index][1]):
+            first = companion.valid[i]
+            if first >= len(lane.records):
+                continue
+            companion.reach(int(run.integration.tally.saved.max()))
+            lane.excess = Excess()
+            for at, record in enumerate(lane.records):
+                if at >= first:
+                    record |= self._judge.errors(planned, run, companion, record, i, at)
+                    found = self._judge.excess(planned, record)
+                    largest = max(largest, 0.0 if np.isnan(found) else found)
+                self._note_excess(index, lane, record, at)
+            store.write_records(index, i, first, lane.records[first:], run.level)
+            store.trim_records(index, i, run.level, first + 1)
+        return self._judge.next_level(planned, run, largest)
 
     def _note_excess(self, index: int, lane: _Lane, record: Record, at: int) -> None:
         found = self._judge.excess(self._request.planned[index], record)
@@ -390,13 +501,13 @@ class Run:
                         self._request.planned[index], run, companion, record, i, at
                     )
                 self._note_excess(index, lane, record, at)
-                self._reads += reader.kernels
+                self._reads[index] += reader.kernels
                 if has_diverged(record, lane.reference):
                     integration.tally.end(i, Reason.DIVERGED, float(times[at]), at)
                     break
                 for e, event in enumerate(self._request.costly):
                     if reader.events and record[f"event/{e}"] <= 0:
-                        stop = locate(
+                        stop, there = locate(
                             integration.solve,
                             lane.problem,
                             constants,
@@ -406,7 +517,8 @@ class Run:
                             lane.reference.events[e],
                             self._request.rtol,
                         )
-                        self._end(integration.tally, event, stop, at)
+                        self._end(integration.tally, stop, at)
+                        self._read_stop(index, run, event, stop, there)
                         return previous
                 lane.records.append(record)
                 if stored:
@@ -421,8 +533,36 @@ class Run:
         self._keep(tally)
         if (tally.code == Reason.EVENT).any():
             event = integration.solve.events[int(tally.event[0])]
-            self._stop = _Stop(printed(event), float(segment.times[0]))
+            there = integration.state.y
+            self._read_stop(index, run, event, float(segment.times[0]), there)
         return previous
+
+    def _read_stop(
+        self, index: int, run: Tracked, event: AbstractEvent, stop: float, state: Packed
+    ) -> None:
+        """Reads the state at which a stop condition has ended the run."""
+        reader, (lane, *_) = self._solves[index]
+        times, at = self._request.times, len(lane.records)
+        if at > 0 and times[at - 1] == stop:
+            self._stop = _Stop(printed(event), stop)
+            return
+        record = read_record(
+            reader, lane.problem, _lane_constants(run.integration, 0), lane.reference,
+            stop, state, self._linearized(0, None), _memory(lane, times, at),
+        )  # fmt: skip
+        planned = self._request.planned[index]
+        # A companion has no state there, so that errors are not known.
+        record |= self._judge.errors(planned, run, None, record, 0, at)
+        self._reads[index] += reader.kernels
+        self._stop = _Stop(printed(event), stop, record)
+
+    def _keep_previous(
+        self, integration: Integration, previous: tuple[float, Any]
+    ) -> None:
+        """Keeps the last saved state beside that in which the end is first seen."""
+        before = integration.before_end
+        if self._request.costly and before is not None and before.previous is None:
+            before.previous = previous[1]
 
     def _keep(self, tally: Tally) -> None:
         """Keeps every save time that a flow has reached, unless an event ended all."""
@@ -430,21 +570,24 @@ class Run:
         if not (tally.code == Reason.EVENT).any():
             self._kept = max(self._kept, self._kept_before)
 
-    def _end(self, tally: Tally, event: AbstractEvent, stop: float, saved: int) -> None:
+    def _end(self, tally: Tally, stop: float, saved: int) -> None:
         for lane in range(self._lanes):
             tally.end(lane, Reason.EVENT, stop, saved)
         self._kept = saved
-        self._stop = _Stop(printed(event), stop)
 
-    def _linearized(self, lane: int, at: int) -> OutputState | None:
-        """Outputs of a linearized flow that was solved before, at one save time."""
+    def _linearized(self, lane: int, at: int | None) -> OutputState | None:
+        """Outputs of a linearized flow solved before; NaN between save times."""
         for _, lanes in self._solves:
             records = lanes[lane].records
-            if len(records) > at and f"f_train/{self._linear}" in records[at]:
-                record = records[at]
+            found = 0 if at is None else at
+            if len(records) > found and f"f_train/{self._linear}" in records[found]:
+                record = records[found]
                 test = record.get(f"f_test/{self._linear}")
                 train = jnp.asarray(record[f"f_train/{self._linear}"])
-                return OutputState(train, None if test is None else jnp.asarray(test))
+                known = OutputState(train, None if test is None else jnp.asarray(test))
+                if at is not None:
+                    return known
+                return jtu.tree_map(lambda f: jnp.full_like(f, jnp.nan), known)
         return None
 
     def _late(self) -> bool:
@@ -472,20 +615,27 @@ class Run:
         if self._store is None:
             return
         # The run first: the tightest level on disk is the run's.
-        self._store.write_state(
-            index,
-            run.integration.state,
-            run.integration.tally,
+        integration = run.integration
+        kept = Kept(
             self._stats(),
             self._kept,
+            self._reads[index],
             previous[1] if self._request.costly else None,
+            self._stop.record,
+        )
+        self._store.write_state(
+            index,
             run.level,
+            integration.state,
+            integration.tally,
+            kept,
+            integration.before_end,
         )
         if companion is not None:
             companion.write(self._store, index)
 
     def _stats(self) -> dict[str, Any]:
-        stats = work(list(self._tallies.values()), self._reads)
+        stats = work(list(self._tallies.values()), sum(self._reads))
         found = [lane.excess for _, lanes in self._solves for lane in lanes]
         worst = max(found, key=lambda e: -1.0 if np.isnan(e.largest) else e.largest)
         unknown = np.isnan(worst.largest)

@@ -13,8 +13,9 @@ import equinox as eqx
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
+from jaxtyping import Array, Bool, Float
 
-from .._types import IntScalar, Scalar
+from .._types import BoolScalar, IntScalar, Scalar
 from ..solvers import Work, all_finite, work
 from ._counting import split_error
 from ._growth import Growth, GrowthMeter
@@ -45,6 +46,8 @@ class SegmentedState(NamedTuple):
     Attributes:
         inner: State of the wrapped controller.
         tnext: End of the step proposed next.
+        proposed: What it would be in a run that has no end.
+        kept: Whether the step before it was kept.
         steps: Steps attempted in this segment.
         code: A `Reason`.
         work: What they cost.
@@ -53,40 +56,64 @@ class SegmentedState(NamedTuple):
 
     inner: Any
     tnext: Scalar
+    proposed: Scalar
+    kept: BoolScalar
     steps: IntScalar
     code: IntScalar
     work: Work
     growth: Growth
 
     @classmethod
-    def begin(cls, inner: Any, tnext: Scalar, growth: Growth) -> "SegmentedState":
+    def begin(
+        cls, inner: Any, tnext: Scalar, proposed: Scalar, growth: Growth
+    ) -> "SegmentedState":
         """Nothing attempted yet.
 
         Args:
             inner: State of the wrapped controller.
             tnext: End of the step proposed next.
+            proposed: What it would be in a run that has no end.
             growth: How much errors have grown so far.
+
+        Returns:
+            The state a solve begins with.
+        """
+        running = jnp.asarray(Reason.RUNNING, jnp.int32)
+        none, kept = jnp.zeros((), jnp.int32), jnp.asarray(True)
+        return cls(inner, tnext, proposed, kept, none, running, work(), growth)
+
+    def go_on(self) -> "SegmentedState":
+        """The same, nothing attempted yet.
 
         Returns:
             The state a segment begins with.
         """
-        running = jnp.asarray(Reason.RUNNING, jnp.int32)
-        none = jnp.zeros((), jnp.int32)
-        return cls(inner, tnext, none, running, work(), growth)
+        fresh = SegmentedState.begin(self.inner, self.tnext, self.proposed, self.growth)
+        return fresh._replace(kept=self.kept)
+
+    @property
+    def whole(self) -> Bool[Array, "..."]:
+        """Whether the end of the run leaves the step proposed next as it is.
+
+        Of an ensemble's states member by member.
+        """
+        return self.tnext == self.proposed
 
 
 @final
 class Segmented(dfx.AbstractStepSizeController[SegmentedState, Any]):
     """Runs `controller` until a number of steps is made, or a time is passed.
 
-    Also ends the solve, with its cause in the state, when the state stops being finite
-    or the step falls below the resolution of time.
+    Also ends a segment where the end of the run first changes a step, which is where a
+    run to a later time goes on; and the solve, with its cause in the state, when the
+    state stops being finite or the step falls below the resolution of time.
 
     Attributes:
         controller: The controller that chooses the steps.
         tnext: Where the first step of this segment ends.
         max_steps: Steps this segment may attempt.
         pause_after: The segment ends with the step that passes this time.
+        whole: Whether the end of the run leaves the first step as it is.
         end: End of the whole run.
         end_floor: `clip_floor(end)`.
         evaluations: What an attempt of a solver that does not count itself costs.
@@ -97,6 +124,7 @@ class Segmented(dfx.AbstractStepSizeController[SegmentedState, Any]):
     tnext: Scalar
     max_steps: IntScalar
     pause_after: Scalar
+    whole: BoolScalar
     end: Scalar
     end_floor: Scalar
     evaluations: int = eqx.field(static=True)
@@ -172,7 +200,10 @@ class Segmented(dfx.AbstractStepSizeController[SegmentedState, Any]):
         # lets the clipped proposal be remembered.
         halved = next_t0 + 0.5 * (self.end - next_t0)
         clipped = jnp.where(keep, self.end, halved)
-        next_t1 = jnp.where(next_t1 > self.end_floor, clipped, next_t1)
+        proposed = jnp.asarray(next_t1)
+        next_t1 = jnp.where(proposed > self.end_floor, clipped, proposed)
+        # What is clipped above is not what is kept below, where the state diverges.
+        accepted = keep
         # An adaptive controller rejects a state that is not finite and shrinks the
         # step; one that would keep it has diverged.
         diverged = keep & ~finite
@@ -185,7 +216,8 @@ class Segmented(dfx.AbstractStepSizeController[SegmentedState, Any]):
         code = jnp.where(diverged, Reason.DIVERGED, code).astype(jnp.int32)
         steps = controller_state.steps + 1
         passed = keep & (next_t0 >= self.pause_after)
-        pause = (steps >= self.max_steps) | passed | (code != Reason.RUNNING)
+        cut = self.whole & (next_t1 != proposed)
+        pause = (steps >= self.max_steps) | passed | cut | (code != Reason.RUNNING)
         result = dfx.RESULTS.where(
             pause & (result == dfx.RESULTS.successful),
             dfx.RESULTS.event_occurred,
@@ -198,5 +230,30 @@ class Segmented(dfx.AbstractStepSizeController[SegmentedState, Any]):
             self.meter.advance(before, jnp.asarray(t1), y1_candidate),
             before,
         )
-        state = SegmentedState(inner, next_t1, steps, code, done, growth)
+        state = SegmentedState(
+            inner, next_t1, proposed, accepted, steps, code, done, growth
+        )
         return keep, next_t0, next_t1, made_jump, state, result
+
+
+def cut_at(
+    controller: SegmentedState,
+    t: Float[Array, "..."],
+    end: Float[Array, "..."],
+    floor: Float[Array, "..."],
+) -> SegmentedState:
+    """The step proposed next, cut at another end of the run.
+
+    Args:
+        controller: The state, or those of the members of an ensemble.
+        t: Training time reached.
+        end: End of the run.
+        floor: `clip_floor(end)`.
+
+    Returns:
+        The state that a run to that end has there.
+    """
+    proposed = controller.proposed
+    clipped = jnp.where(controller.kept, end, t + 0.5 * (end - t))
+    tnext = jnp.where(proposed > floor, clipped, proposed)
+    return controller._replace(tnext=tnext)

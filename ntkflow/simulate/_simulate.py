@@ -1,6 +1,6 @@
 """`simulate`: a problem, flows and save times in; a trajectory out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from ._plan import (
 )
 from ._request import Request
 from ._run import Run
+from ._segment_record import SegmentRecord
 from ._tolerance import check_tolerances
 from ._trajectory import Trajectory
 from ._updates import check_updates
@@ -101,6 +102,7 @@ def simulate(
     max_steps: int = 1_000_000,
     dense: bool = False,
     global_error: bool = True,
+    on_segment: Callable[[SegmentRecord], object] | None = None,
 ) -> Trajectory:
     """Integrates training time: the flows side by side, read at the save times.
 
@@ -124,9 +126,12 @@ def simulate(
         dt0: The first step; the only one with `diffrax.ConstantStepSize()`.
         rtol: Relative tolerance of a step.
         atol: Absolute tolerance of a step.
-        events: Stop conditions on the same flow. Save times after a stop are
-            absent.
-        checkpoint: A directory to keep the run in while it goes on.
+        events: Stop conditions on the same flow. The stop is saved as the last time,
+            with the coordinate `stopped` true; save times after it are absent. Flows
+            with solvers of their own, and estimated errors, are NaN at it.
+        checkpoint: A directory to keep the run in while it goes on. A run that it holds
+            is extended by `resume=True` and `ts` with later times behind the old ones;
+            the result is that of one run to the later end.
         segment_steps: Steps between two reports, and two checkpoints. Results do not
             depend on it.
         resume: Whether to go on with the run that `checkpoint` holds.
@@ -144,6 +149,9 @@ def simulate(
             `solver="auto"` a solve that misses three tolerances is repeated at a
             tighter one; a solver of the caller's, held to `rtol` and `atol`, and a
             model with kinks, as of ReLU, end with the reason `ACCURACY`.
+        on_segment: Called with a `SegmentRecord` at the end of every segment of the
+            run, for loggers. What it raises ends the run, once that is in the
+            checkpoint.
 
     Returns:
         The trajectory.
@@ -218,7 +226,7 @@ def simulate(
     ):
         _announce(announcement, costly, line, kinks=find_kinks(problem).loss)
         run = Run(request, checkpoint, line, compiling, resume=resume)
-        trajectory = run.finish()
+        trajectory = run.finish(on_segment)
     said = _warning(trajectory, rtol, held=any(one.held for one in planned))
     if said and not trajectory.reason.failed:
         line.warn(said)

@@ -187,9 +187,10 @@ class Solve(eqx.Module):
         # Controllers may begin with Python numbers where they go on with arrays; the
         # next segment would be compiled anew for that.
         inner = jtu.tree_map(jnp.asarray, inner)
-        tnext = jnp.minimum(t0 + stretch * (tnext - t0), end)
+        proposed = jnp.asarray(t0 + stretch * (tnext - t0), end.dtype)
+        tnext = jnp.minimum(proposed, end)
         solver_state = self.solver.init(terms, t0, tnext, y0, None)
-        stepping = SegmentedState.begin(inner, tnext, growth)
+        stepping = SegmentedState.begin(inner, tnext, proposed, growth)
         return SolveState(t0, y0, solver_state, stepping, made_jump=False)
 
     def advance(
@@ -211,12 +212,13 @@ class Solve(eqx.Module):
             The new state and what was saved on the way.
         """
         solver = self.solver
-        end, end_floor = self._end(span)
+        end, end_floor = self.ends(span.end, span.end_floor)
         controller = Segmented(
             self.stepping(problem, constants),
             state.controller.tnext,
             span.max_steps,
             span.window[-1],
+            state.controller.whole,
             span.end,
             end_floor,
             evaluations_per_step(solver),
@@ -226,8 +228,6 @@ class Solve(eqx.Module):
         fixed = isinstance(self.controller, dfx.ConstantStepSize)
         window = span.window[:0] if fixed else span.window
         solver = counting(solver, window, self.dense_steps > 0 and not fixed)
-        before = state.controller
-        fresh = SegmentedState.begin(before.inner, before.tnext, before.growth)
         solution = diffeqsolve(
             self.terms(problem, constants),
             solver,
@@ -244,7 +244,7 @@ class Solve(eqx.Module):
             ),
             stepsize_controller=controller,
             solver_state=state.solver,
-            controller_state=fresh,
+            controller_state=state.controller.go_on(),
             made_jump=state.made_jump,
             event=self._event(problem, constants),
             adjoint=dfx.ForwardMode(),
@@ -253,22 +253,22 @@ class Solve(eqx.Module):
         )
         return self._progressed(solution, problem, constants, span)
 
-    def _end(self, span: Span) -> tuple[Scalar, Scalar]:
+    def ends(self, end: Scalar, floor: Scalar) -> tuple[Scalar, Scalar]:
         """The end that diffrax is told, and where a step is taken to the run's end.
 
         diffrax joins what is within 100 units in the last place of its end to the last
         step, which may be several updates of a long run: its end is put out of reach.
 
         Args:
-            span: How far to go.
+            end: End of the run.
+            floor: `clip_floor(end)`.
 
         Returns:
             Both times.
         """
         if not isinstance(self.controller, EqualSteps):
-            return span.end, span.end_floor
-        beyond = 2 * span.end + self.controller.length
-        return beyond, span.end - rounding(span.end)
+            return end, floor
+        return 2 * end + self.controller.length, end - rounding(end)
 
     def _event(self, problem: Problem, constants: dict[str, Any]) -> dfx.Event | None:
         if not self.events:

@@ -1,6 +1,7 @@
 """What a solve has cost and where it stands, as the host counts it."""
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -62,6 +63,32 @@ class Tally:
             np.zeros(lanes),
             np.zeros(lanes),
         )
+
+    def copy(self) -> "Tally":
+        """A tally that does not change with this one.
+
+        Returns:
+            The copy.
+        """
+        return copy.deepcopy(self)
+
+    def where(self, lanes: np.ndarray, other: "Tally") -> "Tally":
+        """This tally for some lanes, and another one for the others.
+
+        Args:
+            lanes: Which lanes are this one's.
+            other: The other one's.
+
+        Returns:
+            The tally; seconds and log are this one's.
+        """
+        arrays = [f.name for f in fields(self) if f.name not in {"seconds", "log"}]
+
+        def pick(name: str) -> np.ndarray:
+            own, others = getattr(self, name), getattr(other, name)
+            return np.where(lanes.reshape(-1, *[1] * (own.ndim - 1)), own, others)
+
+        return replace(self, **{name: pick(name) for name in arrays})
 
     @property
     def cost(self) -> dict[str, int]:

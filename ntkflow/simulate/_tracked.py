@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ..problem import Problem
-from ._checkpoint import Checkpoint, Restored
+from ._before_end import go_on, note_end
+from ._checkpoint import Checkpoint, Kept, Restored
 from ._integrate import Integration, Segment
 from ._lanes import take
 from ._reading import Record, read_outputs
@@ -28,6 +29,10 @@ class Tracked:
         outputs: Outputs and losses, by member and save time.
         segments: The segments to come.
         stored: How many records of each member a checkpoint holds.
+        valid: How many of those that it held of a run to an earlier end hold for this
+            one too; None where it held none of such a run.
+        clean: Of a run that was given up, whether that was before its end, and that of
+            its companion, had changed a step.
     """
 
     def __init__(
@@ -42,6 +47,8 @@ class Tracked:
         self.segments: Iterator[Segment] = integration.segments()
         self._problems = problems
         self.stored = [0] * len(self.outputs)
+        self.valid: list[int] | None = None
+        self.clean = False
 
     def take(self, segment: Segment) -> None:
         """Reads the outputs of what a segment saved.
@@ -58,6 +65,17 @@ class Tracked:
                 read_outputs(coupled, problem, constants, state)
                 for state in segment.saved[i]
             ]
+
+    def accompany(self, companion: "Tracked | None") -> None:
+        """Makes a run that is given up the companion of the one that repeats it.
+
+        Args:
+            companion: Its own companion.
+        """
+        both = [self] if companion is None else [self, companion]
+        self.clean = all(one.integration.before_end is None for one in both)
+        self.integration.unbind()
+        self.segments = self.integration.segments()
 
     def reach(self, count: int) -> None:
         """Integrates until every member has passed some save times, or has ended.
@@ -101,18 +119,19 @@ class Tracked:
             if len(own) > done:
                 store.write_records(index, i, done, own[done:], self.level)
                 self.stored[i] = len(own)
+        integration = self.integration
+        kept = Kept({}, min(len(own) for own in self.outputs), clean=self.clean)
         store.write_state(
             index,
-            self.integration.state,
-            self.integration.tally,
-            stats={},
-            kept=min(len(own) for own in self.outputs),
-            previous=None,
-            level=self.level,
+            self.level,
+            integration.state,
+            integration.tally,
+            kept,
+            integration.before_end,
         )
 
     def restore(self, store: Checkpoint, index: int) -> Restored | None:
-        """Goes on where a checkpoint left off.
+        """Goes on where a checkpoint left off, or from before the end of a shorter run.
 
         Args:
             store: The checkpoint.
@@ -121,19 +140,51 @@ class Tracked:
         Returns:
             What it holds of this level, or None.
         """
-        restored = store.read_state(index, self.integration.like, self.level)
+        restored = self.read(store, index)
         if restored is None:
             return None
-        self.integration.resume(restored.state, restored.tally)
+        self.clean = restored.kept.clean
+        self.integration.resume(restored.state, restored.tally, restored.before_end)
         for i in range(len(self.outputs)):
             records = store.read_records(index, i, self.level)
             saved = int(restored.tally.saved[i])
+            if self.valid is not None:
+                store.trim_records(index, i, self.level, saved)
             self.outputs[i] = [
                 {n: a for n, a in record.items() if n.startswith(_KEPT)}
                 for record in records[:saved]
             ]
             self.stored[i] = len(self.outputs[i])
         return restored
+
+    def read(self, store: Checkpoint, index: int) -> Restored | None:
+        """What a checkpoint holds to go on from; nothing is changed by that.
+
+        Args:
+            store: The checkpoint.
+            index: Index of the solve.
+
+        Returns:
+            What it holds; None if it holds nothing of this level, or what it holds is
+            of a run to an earlier end that no run to this one can have been.
+        """
+        restored = store.read_state(index, self.integration.like, self.level)
+        if restored is None or restored.times == store.times:
+            return restored
+        integration = self.integration
+        found = go_on(
+            restored.before_end, restored.state, restored.tally, integration.end
+        )
+        shorter = store.end_of(restored.times)
+        if found is None or not integration.would_repeat(shorter, found[1].log):
+            return None
+        state, tally, back = found
+        self.valid = tally.saved.tolist()
+        kept = restored.kept
+        if back.any() and restored.before_end is not None:
+            kept = kept._replace(previous=restored.before_end.previous, stop=None)
+        before = note_end(None, state, tally)
+        return Restored(state, tally, kept, before, restored.times)
 
 
 _KEPT = ("f_train/", "loss_train/")

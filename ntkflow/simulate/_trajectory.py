@@ -100,7 +100,10 @@ class Trajectory:
 
     @property
     def model(self) -> Any:
-        """The trained model at the last save time."""
+        """The trained model at the last save time, or where an event stopped the run.
+
+        Of an event `dataset.time` has the stop as its last time, with `stopped` true.
+        """
         return self.model_at(-1)
 
     def model_at(self, i: int) -> Any:
@@ -116,6 +119,13 @@ class Trajectory:
             ValueError: If the run has no parameter flow, or was loaded without a model.
         """
         if not self.params:
+            flow = self.dataset.attrs.get("measured_on", "none")
+            if flow != "none" and self.dataset.sizes["time"] == 0:
+                raise ValueError(
+                    f"{flow} ended before the first save time "
+                    f"({self.reason.name.lower()}), so that no state of it was kept: "
+                    "save at an earlier time too."
+                )
             raise ValueError(
                 "This run integrated no flow of the network's parameters: add "
                 "nf.flows.Gradient() to flows to get trained models."

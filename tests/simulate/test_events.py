@@ -1,11 +1,13 @@
+import diffrax as dfx
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 
 from ntkflow import measures
-from ntkflow.flows import Gradient, Residual
+from ntkflow.flows import Gradient, Linearized, Residual
 from ntkflow.problem import Problem
 from ntkflow.simulate import (
     DriftAbove,
@@ -22,6 +24,10 @@ pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 TIMES = log_times(1e-2, 20, 12)
 SETTINGS = {"rtol": 1e-7, "atol": 1e-9, "progress": False}
+
+
+def assert_same(one, other):
+    xr.testing.assert_identical(one.drop_attrs(), other.drop_attrs())
 
 
 def fine(problem, measured=()):
@@ -48,8 +54,10 @@ def test_loss_below_stops_where_the_loss_crosses(dtype):
     assert "LossBelow" in run.stats["stopped_by"]
     stop = run.stats["stopped_at"]
     assert run.stats["t_reached"] == stop
-    assert list(run.dataset.time) == [t for t in TIMES if t <= stop]
-    assert not run.dataset.isnull().any().to_array().any()
+    assert list(run.dataset.time) == [t for t in TIMES if t < stop] + [stop]
+    assert list(np.flatnonzero(run.dataset.stopped)) == [run.dataset.sizes["time"] - 1]
+    known = run.dataset.drop_vars(["f_train_error", "loss_train_error"])
+    assert not known.isnull().any().to_array().any()
     # The event's own state: integrate to the stop and read the loss there.
     at_stop = simulate(
         problem,
@@ -61,6 +69,75 @@ def test_loss_below_stops_where_the_loss_crosses(dtype):
     start = problem.objective(problem.params)
     ratio = float(at_stop.dataset.loss_train[0, -1] / start)
     assert ratio == pytest.approx(0.5, rel=100 * rtol)
+    # The run's own state there, and its model.
+    assert float(run.dataset.loss_train[0, -1] / start) == pytest.approx(0.5, rel=rtol)
+    outputs = jax.vmap(run.model)(problem.x)
+    np.testing.assert_allclose(
+        outputs, run.dataset.f_train[0, -1], rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("event", [LossBelow(0.5), DriftAbove(0.1)])
+@pytest.mark.parametrize("first", [1e-2, 10.0])
+def test_a_stop_is_kept_resumed_or_not(event, first, tmp_path):
+    """Also one before the first save time, after which nothing else is known."""
+    problem = tiny()
+    settings = SETTINGS | {
+        "ts": log_times(first, 20, 12),
+        "flows": [Gradient(), Residual("evolving")],
+        "measures": [measures.KernelDrift()],
+        "events": [event],
+    }
+    run = simulate(problem, **settings)
+    stop = run.stats["stopped_at"]
+    times = run.dataset.time
+    assert times[-1:].values.tolist() == [stop]
+    assert (times.size == 1) == (first > stop)
+    if isinstance(event, DriftAbove):
+        assert run.dataset.kernel_drift[-1] == pytest.approx(0.1, rel=1e-4)
+    outputs = np.asarray(jax.vmap(run.model)(problem.x))
+    for flow in range(2):
+        np.testing.assert_allclose(outputs, run.dataset.f_train[flow, -1], atol=1e-6)
+    kept = settings | {"checkpoint": tmp_path, "throw": False}
+    simulate(problem, max_steps=3, **kept)
+    resumed = simulate(problem, resume=True, **kept)
+    again = simulate(problem, resume=True, **kept)
+    loaded = Trajectory.load(tmp_path, like=problem.model)
+    for other in (resumed, again, loaded):
+        assert_same(run.dataset, other.dataset)
+        assert eqx.tree_equal(run.model, other.model)
+    resumed.save(tmp_path / "saved")
+    saved = Trajectory.load(tmp_path / "saved", like=problem.model)
+    assert_same(run.dataset, saved.dataset)
+    assert eqx.tree_equal(run.model, saved.model)
+
+
+def test_flows_of_other_solves_are_unknown_at_a_stop():
+    run = simulate(
+        tiny(),
+        TIMES,
+        flows=[Gradient(), Linearized()],
+        measures=[measures.LinearizationGap()],
+        events=[LossBelow(0.5)],
+        solver={"linearized": dfx.Tsit5()},
+        **SETTINGS,
+    )
+    at_stop = run.dataset.isel(time=-1)
+    assert np.isfinite(at_stop.f_train.sel(flow="gradient")).all()
+    assert np.isnan(at_stop.f_train.sel(flow="linearized")).all()
+    assert np.isnan(at_stop.linearization_gap)
+    before = run.dataset.isel(time=slice(-1))
+    assert np.isfinite(before.f_train).all()
+    assert np.isfinite(before.linearization_gap).all()
+
+
+def test_a_run_cut_before_its_first_save_time_does_not_blame_the_flows():
+    run = simulate(
+        tiny(), TIMES + 1.0, flows=[Gradient()], measures=(), max_steps=1, throw=False,
+        **SETTINGS,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="gradient ended before the first save time"):
+        _ = run.model
 
 
 def test_drift_above_is_located_between_save_times(capfd, tmp_path):
@@ -77,8 +154,9 @@ def test_drift_above_is_located_between_save_times(capfd, tmp_path):
     assert "costly" in capfd.readouterr().err
     assert run.reason is Reason.EVENT
     stop = run.stats["stopped_at"]
-    assert list(run.dataset.time) == [t for t in TIMES if t < stop]
-    assert (run.dataset.kernel_drift < 0.1).all()
+    assert list(run.dataset.time) == [t for t in TIMES if t < stop] + [stop]
+    assert (run.dataset.kernel_drift[:-1] < 0.1).all()
+    assert run.dataset.kernel_drift[-1] == pytest.approx(0.1, rel=1e-4)
     drift = fine(problem, [measures.KernelDrift()]).kernel_drift
     crossing = float(np.interp(0.1, drift.values, drift.time.values))
     # Linear interpolation between times 0.02 apart.

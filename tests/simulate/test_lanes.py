@@ -221,3 +221,14 @@ def test_a_saved_run_reads_back(tmp_path):
         Trajectory.load(tmp_path / "run")
     with pytest.raises(ValueError, match="holds no run"):
         Trajectory.load(tmp_path / "nothing")
+
+
+def test_dense_output_of_a_resumed_run_begins_where_it_was_resumed(tmp_path):
+    settings = SETTINGS | {"flows": [Gradient()], "measures": (), "dense": True}
+    settings |= {"segment_steps": 6, "checkpoint": tmp_path, "throw": False}
+    simulate(tiny(), TIMES, max_steps=8, **settings)
+    run = simulate(tiny(), TIMES, resume=True, **settings)
+    dense = run.evaluate(float(TIMES[-1]))["gradient"].train
+    np.testing.assert_allclose(dense, run.dataset.f_train[0, -1], atol=1e-12)
+    with pytest.raises(ValueError, match="where it was resumed"):
+        run.evaluate(1e-3)

@@ -1,11 +1,14 @@
 """What a run tells the person who waits."""
 
+import sys
+import types
+
 import jax
 import numpy as np
 import pytest
 
 from ntkflow import measures
-from ntkflow._progress import duration
+from ntkflow._progress import Progress, duration
 from ntkflow.flows import Gradient, Residual
 from ntkflow.simulate import log_times, simulate
 from ntkflow.simulate._compiling import CompileClock
@@ -103,3 +106,33 @@ def test_every_stage_is_told_from_the_start(capsys, monkeypatch):
     assert seconds + compiling < whole
     # Milliseconds of integrating, which tracing alone takes many times.
     assert seconds < compiling
+
+
+def test_a_notebook_replaces_its_line(monkeypatch):
+    """As IPython's display does it, in whose place a list stands here."""
+    shown = []
+
+    class Handle:
+        def update(self, content, *, raw):
+            assert raw
+            shown[0] = content["text/plain"]
+
+    def display(content, *, raw=False, display_id=False):
+        assert raw
+        assert display_id
+        shown.append(content["text/plain"])
+        return Handle()
+
+    shell = type("ZMQInteractiveShell", (), {})
+    monkeypatch.setattr("builtins.get_ipython", shell, raising=False)
+    module = types.ModuleType("IPython.display")
+    monkeypatch.setattr(module, "display", display, raising=False)
+    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", module)
+    with Progress(enabled=True) as line:
+        line.update("one")
+        assert shown == ["one"]
+        for text in ("two", "three"):
+            line.update(text)
+    # The last line stays, however soon after another it comes.
+    assert shown == ["three"]
