@@ -14,16 +14,13 @@ from ._events import AbstractEvent
 from ._lanes import Lanes, split_numbers
 
 
-def as_lanes(
-    problem: Problem, ensemble: Any, events: Sequence[AbstractEvent], *, dense: bool
-) -> Lanes:
+def as_lanes(problem: Problem, ensemble: Any, events: Sequence[AbstractEvent]) -> Lanes:
     """The models of a run: the problem's own, or those of an ensemble.
 
     Args:
         problem: The problem.
         ensemble: Models stacked on a leading axis, or None.
         events: Stop conditions.
-        dense: Whether dense output is asked for.
 
     Returns:
         The models.
@@ -34,10 +31,10 @@ def as_lanes(
     """
     if ensemble is None:
         return Lanes(problem, problem.params, problem.static, None)
-    if events or dense:
+    if events:
         raise ValueError(
-            "An ensemble takes neither events nor dense output, since its members "
-            "would end at different times: simulate its members one by one."
+            "An ensemble takes no events, since its members would end at different "
+            "times: simulate its members one by one."
         )
     expected = jtu.tree_structure(eqx.filter(problem.model, eqx.is_array))
     found = jtu.tree_structure(eqx.filter(ensemble, eqx.is_array))

@@ -341,7 +341,7 @@ class Run:
         previous = (0.0, integration.state.y)
         previous = self._restore(index, run, lanes, previous)
         if self._dense is not None:
-            began = float(integration.state.t)
+            began = float(np.max(np.asarray(integration.state.t)))
             self._dense.add_solve(planned.solve, integration.constants, began)
         level = self._renew_errors(index, run, companion)
         if level is not None:

@@ -177,7 +177,7 @@ def simulate(
     check_switches(throw=throw, global_error=global_error)
     if resume and checkpoint is None:
         raise ValueError("resume=True needs checkpoint=, the directory to resume from.")
-    lanes = as_lanes(problem, ensemble, events, dense=dense)
+    lanes = as_lanes(problem, ensemble, events)
     asked = default_flows() if flows is None else tuple(flows)
     obstacles = find_obstacles(problem)
     forward = obstacles.forward is None
