@@ -92,7 +92,10 @@ def start(arguments):
     )
 
 
-def test_an_interrupted_run_says_how_to_go_on(tmp_path):
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
+def test_an_interrupted_run_says_how_to_go_on(number, status, tmp_path):
     out = tmp_path / "out"
     settings = [*QUICK, "--set", 'simulation.measures=["kernel_drift"]']
     arguments = ["run", "digits", "--out", str(out), *settings]
@@ -100,9 +103,9 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path):
         # Computations are compiled and started for seconds after this.
         while "compiling" not in process.stderr.readline():
             assert process.poll() is None
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, message = process.communicate(timeout=120)
-    assert process.returncode == 130, message
+    assert process.returncode == status, message
     assert "Traceback" not in message
     (said,) = [line for line in message.splitlines() if "To go on:" in line]
     assert said.endswith(f" ntkflow {shlex.join([*arguments, '--resume'])}")
