@@ -8,9 +8,8 @@ segment again, and reads what it had not read.
 
 # Longer than 400 lines: what is written and how it is read change together.
 
-import contextlib
 import json
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,10 +18,11 @@ import equinox as eqx
 import numpy as np
 import xarray as xr
 
-from ..storage import CorruptPartError, Store, flatten_arrays, restore_arrays
+from ..storage import Store, flatten_arrays, restore_arrays
 from ._auto import Log
 from ._before_end import BeforeEnd
 from ._dataset import assemble, with_stop
+from ._faults import telling_faults
 from ._reading import Record
 from ._reason import Reason, worst_reason
 from ._records import SolveState
@@ -46,41 +46,6 @@ FIRST_LEVEL = 1
 
 _MOST_MEMBERS, _MOST_SOLVES = 100_000, 100
 """A description that speaks of more keeps a reader busy with nothing."""
-
-
-@contextlib.contextmanager
-def telling_faults(path: Path) -> Generator[None]:
-    """Tells whatever is wrong with a stored run in one way.
-
-    Args:
-        path: Its directory.
-
-    Raises:
-        CorruptPartError: For anything that reading a damaged or crafted run raises.
-    """
-    try:
-        yield
-    except CorruptPartError:
-        raise
-    except _FAULTS as error:
-        raise CorruptPartError(
-            f"The run at {path} cannot be read ({error}): a file of it is missing, cut "
-            "short or altered, or does not belong there. Restore the directory, or "
-            "simulate again."
-        ) from error
-
-
-_FAULTS = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    StopIteration,
-    TypeError,
-    ValueError,
-)
 
 
 class Kept(NamedTuple):

@@ -219,11 +219,8 @@ def simulate(
         dense=dense,
         global_error=global_error,
     )
-    with (
-        telling_how_to_go_on(checkpoint),
-        Progress(enabled=progress) as line,
-        CompileClock() as compiling,
-    ):
+    going_on = telling_how_to_go_on(checkpoint)
+    with going_on, Progress(enabled=progress) as line, CompileClock() as compiling:
         _announce(announcement, costly, line, kinks=find_kinks(problem).loss)
         run = Run(request, checkpoint, line, compiling, resume=resume)
         trajectory = run.finish(on_segment)
@@ -231,8 +228,7 @@ def simulate(
     if said and not trajectory.reason.failed:
         line.warn(said)
     if throw and trajectory.reason.failed:
-        said = _what_failed(trajectory, float(times[-1]), checkpoint)
-        raise SimulationError(said, trajectory)
+        raise SimulationError(_what_failed(trajectory, times, checkpoint), trajectory)
     return trajectory
 
 
@@ -284,12 +280,12 @@ def _announce(
 
 
 def _what_failed(
-    trajectory: Trajectory, end: float, checkpoint: str | Path | None
+    trajectory: Trajectory, times: np.ndarray, checkpoint: str | Path | None
 ) -> str:
     kept = "" if checkpoint is None else f" Everything before is in {checkpoint}."
     stats = trajectory.stats
     return (
-        f"Integration ended at t = {stats['t_reached']:g} of {end:g}: "
+        f"Integration ended at t = {stats['t_reached']:g} of {times[-1]:g}: "
         f"{stats['failure']}{kept}"
     )
 

@@ -18,8 +18,9 @@ import zarr
 from .._types import Params
 from ..models import named_leaves
 from ..storage import check_arrays, find_directory, write_directory
-from ._checkpoint import Checkpoint, telling_faults
+from ._checkpoint import Checkpoint
 from ._dense import DenseOutput
+from ._faults import telling_faults
 from ._frame import frame
 from ._reason import Reason
 from ._shown import to_frame, to_html

@@ -140,7 +140,10 @@ def start(arguments):
     )
 
 
-def test_an_interrupted_run_says_how_to_go_on(tmp_path):
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
+def test_an_interrupted_run_says_how_to_go_on(number, status, tmp_path):
     out = tmp_path / "out"
     settings = [*QUICK, "--set", 'simulation.measures=["kernel_drift"]']
     arguments = ["run", "digits", "--out", str(out), *settings]
@@ -155,9 +158,9 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path):
         for refused in (second, again):
             assert f"Another run is going on in {out}" in refused.output
             assert refused.exit_code == 2
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, message = process.communicate(timeout=120)
-    assert process.returncode == 130, message
+    assert process.returncode == status, message
     assert "Traceback" not in message
     (said,) = [line for line in message.splitlines() if "To go on:" in line]
     assert said.endswith(f" ntkflow {shlex.join([*arguments, '--resume'])}")
