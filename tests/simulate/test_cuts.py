@@ -1,14 +1,16 @@
 """A run cut by max_steps after any number of steps goes on as if it had not been."""
 
+from typing import Any
+
 import diffrax as dfx
 import equinox as eqx
-import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
 
 from ntkflow.flows import Descent, Gradient
-from ntkflow.models import MLP
+from ntkflow.problem import Problem
 from ntkflow.simulate import Reason, _auto, _plan, log_times, simulate
 from ntkflow.simulate._forecast import CHEBYSHEV, EXPLICIT
 from ntkflow.solvers import Chebyshev, Explicit
@@ -22,21 +24,21 @@ pytestmark = [
 TIMES = log_times(1e-2, 5, 7)
 
 
-def ensemble(scales=(1.0, 1.0)):
-    keys = jax.random.split(jax.random.key(0), len(scales))
-    models = eqx.filter_vmap(lambda k: MLP(3, 2, width=8, depth=1, key=k))(keys)
-
-    def scaled(leaf):
-        return leaf * np.reshape(scales, (-1, *[1] * (leaf.ndim - 1)))
-
-    return jax.tree.map(lambda a: scaled(a) if eqx.is_array(a) else a, models)
-
-
 RUNS = {
     "auto": {"rtol": 1e-3, "flows": [Gradient()]},
     "explicit": {"rtol": 1e-3, "solver": dfx.Dopri8(), "flows": [Gradient()]},
     "descent": {"flows": [Descent(0.25)], "ts": [0.2, 0.5, 0.6, 2.3]},
 }
+
+
+class Linear(eqx.Module):
+    """A linear map, read out with a gain."""
+
+    weights: Any
+    readout: Any
+
+    def __call__(self, x):
+        return self.readout @ (self.weights @ x)
 
 
 @pytest.mark.parametrize("kind", RUNS)
@@ -61,10 +63,28 @@ def test_a_run_goes_on_after_every_number_of_steps(kind, tmp_path, monkeypatch):
 
 def test_members_go_on_where_one_has_diverged():
     """It has gone further than the save times that count, which the next ones lack."""
-    given = {"flows": [Descent(0.2)], "measures": (), "progress": False}
-    given |= {"segment_steps": 4, "ts": np.linspace(0.2, 6.0, 12), "throw": False}
-    models = ensemble((1.0, 40.0))
-    run = simulate(tiny(), ensemble=models, **given)
+    base = tiny()
+    # Learning rates times curvatures of a half, and of four: 3 times as far a step.
+    scales = jnp.sqrt(jnp.asarray([1.0, 8.0])).reshape(2, 1, 1)
+    models = Linear(jnp.zeros((2, 2, 3)), scales * jnp.eye(2))
+    problem = Problem(
+        Linear(models.weights[0], models.readout[0]),
+        base.x,
+        base.y,
+        trainable=Linear(True, False),
+    )
+    step = 0.5 / float(jnp.linalg.norm(base.x, 2)) ** 2
+    run = simulate(
+        problem,
+        step * np.arange(1, 25),
+        flows=[Descent(step)],
+        measures=(),
+        ensemble=models,
+        segment_steps=4,
+        progress=False,
+        throw=False,
+    )
     assert run.reason is Reason.DIVERGED
     assert np.isfinite(run.dataset.f_train[0]).all()
+    assert np.isfinite(run.dataset.f_train[1, 0, 3]).all()
     assert np.isnan(run.dataset.f_train[1, 0, -1]).all()
