@@ -17,6 +17,7 @@ from typing import TypeVar
 PACKAGE = "ntkflow"
 ROOMS = (
     "_types",
+    "_tracing",
     "_equations",
     "_errors",
     "_progress",

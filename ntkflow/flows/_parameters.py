@@ -3,11 +3,11 @@
 from typing import Any, NamedTuple, final
 
 import equinox as eqx
-import jax.core
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
+from .._tracing import is_traced
 from .._types import Number, Numbers, Params, Scalar
 from ..problem import Problem
 from ._base import AbstractParameterFlow, Context, Feedback
@@ -38,7 +38,7 @@ def as_number(value: Any) -> Number | Numbers:
     Raises:
         ValueError: If it has more axes.
     """
-    if isinstance(value, jax.core.Tracer):
+    if is_traced(value):
         return value
     found = np.asarray(value, dtype=float)
     if found.ndim > 1:
@@ -195,8 +195,7 @@ class Momentum(AbstractParameterFlow):
     name: str = eqx.field(static=True, kw_only=True, default="momentum")
 
     def __check_init__(self):
-        traced = isinstance(self.damping, jax.core.Tracer)
-        if not (traced or np.all(np.asarray(self.damping) > 0)):
+        if not (is_traced(self.damping) or np.all(np.asarray(self.damping) > 0)):
             raise ValueError(f"damping must be positive, got {self.damping}.")
 
     @property

@@ -5,8 +5,8 @@ import numbers
 from typing import Any
 
 import jax
-import jax.core
 
+from .._tracing import is_traced
 from .._types import Scalar
 
 
@@ -27,10 +27,9 @@ def time_scale(model: Any) -> float | Scalar:
     """
     scale = getattr(model, "time_scale", 1.0)
     computed = isinstance(getattr(type(model), "time_scale", None), property)
-    if computed and isinstance(scale, jax.Array) and scale.shape == ():
-        traced = isinstance(scale, jax.core.Tracer)
-        if traced or (math.isfinite(scale) and scale > 0):
-            return scale
+    is_array = computed and isinstance(scale, jax.Array) and scale.shape == ()
+    if is_array and (is_traced(scale) or (math.isfinite(scale) and scale > 0)):
+        return scale
     real = isinstance(scale, numbers.Real) and not isinstance(scale, bool)
     if not real or not math.isfinite(scale) or scale <= 0:
         raise ValueError(

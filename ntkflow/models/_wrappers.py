@@ -6,10 +6,10 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.core
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, PyTree
 
+from .._tracing import is_traced
 from .._types import Number, Scalar
 from ._checks import check_positive
 from ._frozen import Frozen
@@ -46,7 +46,7 @@ class Scaled(eqx.Module):
 
     def __init__(self, model: Callable, alpha: Number, centered: bool = True):
         # The members of an ensemble are checked where they are put together.
-        if not isinstance(alpha, jax.core.Tracer):
+        if not is_traced(alpha):
             alpha = check_positive("Scaled", "alpha", float(alpha))
         self.model = model
         self.initial = Frozen(_copy_arrays(model)) if centered else None

@@ -184,11 +184,10 @@ def simulate(
     if measures is None:
         measures = _measures_for(problem, complete_flows(asked, ()), forward=forward)
     collect_variables(measures, problem)
-    completed = complete_flows(asked, measures)
-    all_flows = [with_arrays(flow, problem.dtype) for flow in completed]
+    all_flows = with_arrays(complete_flows(asked, measures), problem.dtype)
     check_numbers(all_flows, lanes)
     _check_events(events, problem, all_flows)
-    costly = [event for event in events if event.costly]
+    cheap, costly = _by_cost(events)
     planned = plan_solves(
         all_flows,
         problem,
@@ -197,7 +196,7 @@ def simulate(
         dt0=dt0,
         rtol=rtol,
         atol=atol,
-        events=[event for event in events if not event.costly],
+        events=cheap,
         dense_steps=segment_steps if dense else 0,
         forward=forward,
     )
@@ -261,6 +260,14 @@ def check_switches(**switches: Any) -> None:
         # A text such as "no" would count as yes.
         if not isinstance(value, bool | np.bool_):
             raise ValueError(f"{name} must be True or False, got {value!r}.")
+
+
+def _by_cost(
+    events: Sequence[AbstractEvent],
+) -> tuple[list[AbstractEvent], list[AbstractEvent]]:
+    """The stop conditions that are read at every step, and those that are not."""
+    cheap = [event for event in events if not event.costly]
+    return cheap, [event for event in events if event.costly]
 
 
 def _announce(
