@@ -36,8 +36,8 @@ from ._tally import Tally
 _UNBOUNDED = np.iinfo(np.int64).max
 
 _WINDOW = 32
-"""Save times of a segment at most: as many for all runs, so that they share a program
-and a longer one rounds alike."""
+"""Save times of a segment are a multiple of this many, the last one repeated, so that
+most runs share a program and a longer one rounds alike."""
 
 _WINDOW_BYTES = 64 * 2**20
 """Saved states a segment may hold on the device before it ends."""
@@ -219,7 +219,8 @@ class Integration:
     def _window_width(self) -> int:
         leaves = jtu.tree_leaves(eqx.filter(self.state.y, eqx.is_array))
         size = sum(leaf.nbytes for leaf in leaves)
-        return int(np.clip(_WINDOW_BYTES // max(size, 1), 1, _WINDOW))
+        wanted = -(-len(self._ts) // _WINDOW) * _WINDOW
+        return int(np.clip(_WINDOW_BYTES // max(size, 1), 1, wanted))
 
     def _span(self) -> tuple[Span, np.ndarray]:
         """What the next segment is asked for, and which lanes move in it."""
