@@ -223,22 +223,21 @@ def simulate(
         _announce(announcement, costly, line, kinks=find_kinks(problem).loss)
         run = Run(request, checkpoint, line, compiling, resume=resume)
         trajectory = run.finish(on_segment)
-    said = _warning(trajectory, rtol, held=any(one.held for one in planned))
-    if said and not trajectory.reason.failed:
-        line.warn(said)
+    _warn(line, trajectory, rtol, held=any(one.held for one in planned))
     if throw and trajectory.reason.failed:
         raise SimulationError(_what_failed(trajectory, times, checkpoint), trajectory)
     return trajectory
 
 
-def _warning(trajectory: Trajectory, rtol: float, *, held: bool) -> str:
-    """What is known of the accuracy of a run, if there is something to warn of."""
+def _warn(line: Progress, trajectory: Trajectory, rtol: float, *, held: bool) -> None:
+    """Tells what is known of the accuracy of a run, if it is something to warn of."""
     stats = trajectory.stats
-    grown = growth_warning(stats["error_growth"], stats["error_growth_at"], rtol)
+    said = growth_warning(stats["error_growth"], stats["error_growth_at"], rtol)
     over, at = stats["error_over_tolerance"], stats["error_over_tolerance_at"]
-    if over is None or not held:
-        return grown
-    return accuracy_warning(over, at, grown) if over > ALLOWED else ""
+    if over is not None and held:
+        said = accuracy_warning(over, at, said) if over > ALLOWED else ""
+    if said and not trajectory.reason.failed:
+        line.warn(said)
 
 
 def _check_counts(**counts: int) -> None:
