@@ -109,7 +109,7 @@ def test_every_step_asks_for_full_precision(solver, problem):
     end = jnp.ones((), jnp.float32)
     constants = eqx.filter_eval_shape(_integrate.prepare, solve, problem)
     state = eqx.filter_eval_shape(_integrate._start, solve, problem, constants, end)
-    span = Span(jnp.ones(3, jnp.float32), jnp.asarray(5, jnp.int32), end, end)
+    span = Span(jnp.ones(3, jnp.float32), end, jnp.asarray(5, jnp.int32), end, end)
     expect_highest(_integrate._advance, solve, problem, constants, state, span)
     expect_highest(_integrate._start, solve, problem, constants, end)
     # An explicit solver takes over with the step that was proposed to another.

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import diffrax as dfx
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ import numpy as np
 
 from .._precision import at_full_precision
 from ..problem import Problem
-from ..solvers import AbstractCountedSolver, Work
+from ..solvers import AbstractCountedSolver, EqualSteps, Work
 from ._auto import Auto, Log, Seen
 from ._before_end import BeforeEnd, note_end, select
 from ._compiling import CompileClock
@@ -220,13 +221,28 @@ class Integration:
         leaves = jtu.tree_leaves(eqx.filter(self.state.y, eqx.is_array))
         size = sum(leaf.nbytes for leaf in leaves)
         wanted = -(-len(self._ts) // _WINDOW) * _WINDOW
-        return int(np.clip(_WINDOW_BYTES // max(size, 1), 1, wanted))
+        least = self._most_in_a_step() + 1
+        return int(np.clip(_WINDOW_BYTES // max(size, 1), least, max(wanted, least)))
+
+    def _most_in_a_step(self) -> int:
+        """Save times in a step of fixed length at most; 0 where steps can be cut."""
+        controller = self.solve.controller
+        if isinstance(controller, EqualSteps):
+            length = np.max(np.asarray(controller.length))
+        elif isinstance(controller, dfx.ConstantStepSize):
+            length = np.asarray(self.solve.dt0)
+        else:
+            return 0
+        behind = np.searchsorted(self._ts, self._ts + length, side="right")
+        return int((behind - np.arange(len(self._ts))).max())
 
     def _span(self) -> tuple[Span, np.ndarray]:
         """What the next segment is asked for, and which lanes move in it."""
         tally, log = self.tally, self.tally.log
         index = tally.saved[:, None] + np.arange(self._width)[None, :]
         window = self._ts[np.minimum(index, len(self._ts) - 1)]
+        behind = np.append(self._ts, self._ts.dtype.type(np.inf))
+        limit = behind[np.minimum(tally.saved + self._width, len(self._ts))]
         # What compiles is one step, so that the next segment tells the pace.
         begun = 0 if log is None else log.since
         steps = np.where(tally.steps == begun, 1, self.segment_steps)
@@ -240,9 +256,10 @@ class Integration:
         window = np.where(moves[:, None], window, self._end)
         window = _from(window, np.atleast_1d(np.asarray(self.state.t))[:, None])
         if self.lanes.number is None:
-            window, budget = window[0], budget[0]
+            window, limit, budget = window[0], limit[0], budget[0]
         span = Span(
             jnp.asarray(window),
+            jnp.asarray(limit),
             jnp.asarray(budget),
             jnp.asarray(self._end),
             jnp.asarray(self._floor),
@@ -446,11 +463,11 @@ def _from(window: np.ndarray, t: np.ndarray) -> np.ndarray:
 @eqx.filter_jit
 @at_full_precision
 def _advance_many(shared: Solve, problem: Problem, stacked: Any, span: Span):
-    def one(stacked, window, budget):
+    def one(stacked, window, limit, budget):
         own, params, static, constants, state = stacked
         solve = eqx.combine(own, shared)
         lane = problem.with_parts(params, static)
-        lane_span = Span(window, budget, span.end, span.end_floor)
+        lane_span = Span(window, limit, budget, span.end, span.end_floor)
         return solve.advance(lane, constants, state, lane_span)
 
-    return eqx.filter_vmap(one)(stacked, span.window, span.max_steps)
+    return eqx.filter_vmap(one)(stacked, span.window, span.limit, span.max_steps)

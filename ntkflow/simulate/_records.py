@@ -33,12 +33,15 @@ class Span(NamedTuple):
 
     Attributes:
         window: Save times of this segment, the last one repeated to a fixed length.
+        limit: The first save time behind the window, which no step may pass; infinite
+            behind the last.
         max_steps: Steps it may attempt.
         end: End of the run.
         end_floor: Where a step is taken to the end.
     """
 
     window: Float[Array, " W"]
+    limit: Scalar
     max_steps: IntScalar
     end: Scalar
     end_floor: Scalar

@@ -113,6 +113,8 @@ class Segmented(dfx.AbstractStepSizeController[SegmentedState, Any]):
         tnext: Where the first step of this segment ends.
         max_steps: Steps this segment may attempt.
         pause_after: The segment ends with the step that passes this time.
+        limit: It ends before a step that would pass this time, and its first step ends
+            there at the latest.
         whole: Whether the end of the run leaves the first step as it is.
         end: End of the whole run.
         end_floor: `clip_floor(end)`.
@@ -124,6 +126,7 @@ class Segmented(dfx.AbstractStepSizeController[SegmentedState, Any]):
     tnext: Scalar
     max_steps: IntScalar
     pause_after: Scalar
+    limit: Scalar
     whole: BoolScalar
     end: Scalar
     end_floor: Scalar
@@ -161,7 +164,7 @@ class Segmented(dfx.AbstractStepSizeController[SegmentedState, Any]):
         Returns:
             The end of the first step, and None in place of a state.
         """
-        return self.tnext, None
+        return jnp.minimum(self.tnext, self.limit), None
 
     def adapt_step_size(
         self, t0, t1, y0, y1_candidate, args, y_error, error_order, controller_state
@@ -215,7 +218,8 @@ class Segmented(dfx.AbstractStepSizeController[SegmentedState, Any]):
         code = jnp.where(underflow, Reason.STEP_UNDERFLOW, Reason.RUNNING)
         code = jnp.where(diverged, Reason.DIVERGED, code).astype(jnp.int32)
         steps = controller_state.steps + 1
-        passed = keep & (next_t0 >= self.pause_after)
+        # A save time behind the window would be lost in a step that passes it.
+        passed = (keep & (next_t0 >= self.pause_after)) | (next_t1 > self.limit)
         cut = self.whole & (next_t1 != proposed)
         pause = (steps >= self.max_steps) | passed | cut | (code != Reason.RUNNING)
         result = dfx.RESULTS.where(

@@ -218,6 +218,7 @@ class Solve(eqx.Module):
             state.controller.tnext,
             span.max_steps,
             span.window[-1],
+            span.limit,
             state.controller.whole,
             span.end,
             end_floor,
