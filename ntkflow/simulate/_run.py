@@ -4,20 +4,16 @@
 
 import time as clock
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
-from .._precision import at_full_precision
 from .._progress import Progress
 from ..flows import Linearized, OutputState, Packed, Quadrature, kind_of
-from ..problem import Problem
 from ..storage import printed
 from ._accuracy import at_level, companion_at, factor_at, is_estimated
 from ._auto import Log
@@ -29,23 +25,20 @@ from ._events import AbstractEvent
 from ._extension import can_extend
 from ._integrate import Integration, Segment
 from ._judge import Excess, Judge
-from ._lanes import take
 from ._locate import locate
+from ._member import Lane, Stop, constants_of, memory_before
 from ._pace import Pace
 from ._plan import PlannedSolve
 from ._reading import (
     Reader,
     Record,
-    Reference,
     compute_reference,
     has_diverged,
-    memory_of,
     read_record,
 )
 from ._reason import Reason, worst_reason
 from ._request import Request
-from ._segment_record import SegmentRecord, record_segment
-from ._solve import Solve
+from ._segment_record import SegmentRecord, objectives, record_segment
 from ._tally import Tally
 from ._tracked import Tracked
 from ._trajectory import Trajectory, final_attrs
@@ -55,45 +48,6 @@ _CHECKPOINT_SECONDS = 1.0
 """A checkpoint costs milliseconds; more often than this it would show."""
 
 _COMPILING = "compiling, once; about 20 s"
-
-
-@dataclass
-class _Stop:
-    """Which stop condition ended the run, when, and what was read there.
-
-    Nothing was if that is a save time.
-    """
-
-    by: str = ""
-    at: float | None = None
-    record: Record | None = None
-
-
-@dataclass
-class _Lane:
-    """What the host keeps of one lane of one solve.
-
-    Attributes:
-        problem: The lane's problem.
-        reference: What its readings compare with.
-        records: One record a save time passed.
-        stored: Records that the checkpoint holds, of save times yet to pass too: a run
-            that ended while it read a segment need not read those again.
-        pending: The last of `records`, which the checkpoint does not hold yet.
-        excess: The largest estimated error of the outputs so far.
-    """
-
-    problem: Problem
-    reference: Reference
-    records: list[Record] = field(default_factory=list)
-    stored: list[Record] = field(default_factory=list)
-    pending: list[Record] = field(default_factory=list)
-    excess: Excess = field(default_factory=Excess)
-
-    def begin_again(self) -> None:
-        """Forgets what was read at a tolerance that was too loose."""
-        self.records, self.stored, self.pending = [], [], []
-        self.excess = Excess()
 
 
 class Run:
@@ -123,7 +77,7 @@ class Run:
         linear = [flow.name for flow in request.flows if isinstance(flow, Linearized)]
         self._linear = linear[0] if linear else None
         self._lanes = 1 if request.lanes.number is None else request.lanes.number
-        self._stop = _Stop()
+        self._stop = Stop()
         self._tallies: dict[int, tuple[PlannedSolve, Tally]] = {}
         self._companions: dict[tuple[int, int], tuple[PlannedSolve, Tally]] = {}
         self._levels: dict[int, int] = {}
@@ -151,7 +105,7 @@ class Run:
                 request.digest, self._description, request.times, once, resume=resume
             )
 
-    def _open(self, planned: PlannedSolve) -> tuple[Reader, list[_Lane]]:
+    def _open(self, planned: PlannedSolve) -> tuple[Reader, list[Lane]]:
         """The reader of a solve, and its lanes with what they compare with."""
         request = self._request
         measured = planned.measured
@@ -165,7 +119,7 @@ class Run:
         for i in range(self._lanes):
             problem = request.lanes.lane(i)
             own = request.lanes.member_of(reader, i)
-            lanes.append(_Lane(problem, compute_reference(own, problem)))
+            lanes.append(Lane(problem, compute_reference(own, problem)))
         return reader, lanes
 
     def _once(self) -> dict[str, np.ndarray]:
@@ -405,7 +359,7 @@ class Run:
         return self._request.rtol * factor_at(self._request.planned[0], level)
 
     def _restore(
-        self, index: int, run: Tracked, lanes: list[_Lane], previous: Any
+        self, index: int, run: Tracked, lanes: list[Lane], previous: Any
     ) -> tuple[float, Any]:
         """Puts a solve where its checkpoint left it."""
         if self._store is None:
@@ -423,7 +377,7 @@ class Run:
         self._compiling_before = stats["seconds_compiling"]
         if (restored.tally.code == Reason.EVENT).any():
             stop = restored.kept.stop
-            self._stop = _Stop(stats["stopped_by"], stats["stopped_at"], stop)
+            self._stop = Stop(stats["stopped_by"], stats["stopped_at"], stop)
         for i, lane in enumerate(lanes):
             lane.records = lane.stored[: int(restored.tally.saved[i])]
             for at, record in enumerate(lane.records):
@@ -461,12 +415,12 @@ class Run:
             store.trim_records(index, i, run.level, first + 1)
         return self._judge.next_level(planned, run, largest)
 
-    def _note_excess(self, index: int, lane: _Lane, record: Record, at: int) -> None:
+    def _note_excess(self, index: int, lane: Lane, record: Record, at: int) -> None:
         found = self._judge.excess(self._request.planned[index], record)
         lane.excess.note(found, float(self._request.times[at]))
 
     def _note_shifts(
-        self, lanes: list[_Lane], shifts: list[tuple[float, float]]
+        self, lanes: list[Lane], shifts: list[tuple[float, float]]
     ) -> None:
         for lane, (found, at) in zip(lanes, shifts, strict=True):
             if found > 0:
@@ -485,7 +439,7 @@ class Run:
         times, integration = self._request.times, run.integration
         reader, lanes = self._solves[index]
         for i, lane in enumerate(lanes):
-            constants = _lane_constants(integration, i)
+            constants = constants_of(integration, i)
             own = self._request.lanes.member_of(reader, i)
             for j, state in enumerate(segment.saved[i]):
                 at = int(segment.first[i]) + j
@@ -494,7 +448,7 @@ class Run:
                 stored, began = at < len(lane.stored), clock.perf_counter()
                 record = lane.stored[at] if stored else read_record(
                     own, lane.problem, constants, lane.reference, times[at], state,
-                    self._linearized(i, at), _memory(lane, times, at),
+                    self._linearized(i, at), memory_before(lane, times, at),
                 )  # fmt: skip
                 if not stored:
                     record |= self._judge.errors(
@@ -544,17 +498,17 @@ class Run:
         reader, (lane, *_) = self._solves[index]
         times, at = self._request.times, len(lane.records)
         if at > 0 and times[at - 1] == stop:
-            self._stop = _Stop(printed(event), stop)
+            self._stop = Stop(printed(event), stop)
             return
         record = read_record(
-            reader, lane.problem, _lane_constants(run.integration, 0), lane.reference,
-            stop, state, self._linearized(0, None), _memory(lane, times, at),
+            reader, lane.problem, constants_of(run.integration, 0), lane.reference,
+            stop, state, self._linearized(0, None), memory_before(lane, times, at),
         )  # fmt: skip
         planned = self._request.planned[index]
         # A companion has no state there, so that errors are not known.
         record |= self._judge.errors(planned, run, None, record, 0, at)
         self._reads[index] += reader.kernels
-        self._stop = _Stop(printed(event), stop, record)
+        self._stop = Stop(printed(event), stop, record)
 
     def _keep_previous(
         self, integration: Integration, previous: tuple[float, Any]
@@ -660,30 +614,11 @@ class Run:
             return
         loss = ""
         if planned.measured and self._request.lanes.number is None:
-            now, first = _losses(
-                planned.solve, self._request.problem, integration.state.y
+            name = planned.solve.coupled.parameter_flows[0].name
+            now, first = (
+                objectives(planned.solve, self._request.problem, state.y)[name]
+                for state in (integration.state, integration.start)
             )
             loss = f" · loss {float(100 * now / first):.3g} % of its start"
         line = pace.line(integration.tally, loss, len(self._request.times))
         self._line.update(line)
-
-
-def _memory(lane: _Lane, times: np.ndarray, at: int) -> Record:
-    """What the reading of a save time is given of the one before."""
-    if at == 0:
-        return memory_of(lane.reference, 0.0, None)
-    return memory_of(lane.reference, float(times[at - 1]), lane.records[at - 1])
-
-
-def _lane_constants(integration: Integration, lane: int) -> Any:
-    if integration.lanes.number is None:
-        return integration.constants
-    return take(integration.constants, lane)
-
-
-@eqx.filter_jit
-@at_full_precision
-def _losses(solve: Solve, problem: Problem, y: Packed) -> tuple[Any, Any]:
-    flow = solve.coupled.parameter_flows[0]
-    params = flow.params(solve.coupled.unpack(y, problem)[flow.name])
-    return problem.objective(params), problem.objective(problem.params)
