@@ -275,7 +275,8 @@ class Checkpoint:
         name = _state_name(solve, self.level_of(solve))
         if name not in self._store.names():
             return False
-        return self._store.read(name)[1]["times"] < len(self._times)
+        with telling_faults(self._store.path / name):
+            return self._store.read(name)[1]["times"] < len(self._times)
 
     def was_clean(self, solve: int, level: int) -> bool:
         """Whether a run was given up before its end had changed a step.
@@ -288,7 +289,8 @@ class Checkpoint:
             Whether it was; False if nothing of that level is kept.
         """
         name = _state_name(solve, level)
-        return name in self._store.names() and self._store.read(name)[1]["clean"]
+        with telling_faults(self._store.path / name):
+            return name in self._store.names() and self._store.read(name)[1]["clean"]
 
     def end_of(self, times: int) -> float:
         """The end of a run with fewer save times.

@@ -66,7 +66,7 @@ def test_members_go_on_where_one_has_diverged():
     base = tiny()
     # Learning rates times curvatures of a half, and of four: 3 times as far a step.
     scales = jnp.sqrt(jnp.asarray([1.0, 8.0])).reshape(2, 1, 1)
-    models = Linear(jnp.zeros((2, 2, 3)), scales * jnp.eye(2))
+    models = Linear(jnp.zeros((2, 2, 3)), scales * jnp.eye(2)[None])
     problem = Problem(
         Linear(models.weights[0], models.readout[0]),
         base.x,
