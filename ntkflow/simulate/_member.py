@@ -1,15 +1,20 @@
 """What the host keeps of an ensemble member, and where a stop condition ended a run."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import jax.numpy as jnp
+import jax.tree_util as jtu
 import numpy as np
 
+from ..flows import OutputState
 from ..problem import Problem
 from ._integrate import Integration
 from ._judge import Excess
 from ._lanes import take
 from ._reading import Record, Reference, memory_of
+from ._request import Request
 
 
 @dataclass
@@ -83,3 +88,50 @@ def constants_of(integration: Integration, lane: int) -> Any:
     if integration.lanes.number is None:
         return integration.constants
     return take(integration.constants, lane)
+
+
+def linearized_at(
+    solves: Sequence[Lane], name: str | None, at: int | None
+) -> OutputState | None:
+    """Outputs of a linearized flow that was solved before.
+
+    Args:
+        solves: What is kept of one member, solve by solve.
+        name: Name of the flow, or None.
+        at: Index of a save time; None between save times, where they are not known.
+
+    Returns:
+        The outputs, NaN where they are not known; None if no solve has them.
+    """
+    for lane in solves:
+        records, found = lane.records, 0 if at is None else at
+        if len(records) > found and f"f_train/{name}" in records[found]:
+            record = records[found]
+            test = record.get(f"f_test/{name}")
+            train = jnp.asarray(record[f"f_train/{name}"])
+            known = OutputState(train, None if test is None else jnp.asarray(test))
+            if at is not None:
+                return known
+            return jtu.tree_map(lambda f: jnp.full_like(f, jnp.nan), known)
+    return None
+
+
+def arrays_once(request: Request, lanes: Sequence[Lane]) -> dict[str, np.ndarray]:
+    """What does not change over time: the targets, and variables read at t = 0.
+
+    Args:
+        request: The request.
+        lanes: The members of the measured solve.
+
+    Returns:
+        Arrays by name, of an ensemble with an axis of members.
+    """
+    problem = request.problem
+    once = {"y_train": np.asarray(problem.y)}
+    if problem.y_test is not None:
+        once["y_test"] = np.asarray(problem.y_test)
+    for name in lanes[0].reference.once:
+        arrays = [np.asarray(lane.reference.once[name]) for lane in lanes]
+        ensemble = request.lanes.number is not None
+        once[name] = np.stack(arrays) if ensemble else arrays[0]
+    return once

@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
-import jax.tree_util as jtu
 import numpy as np
 
 from .._progress import Progress
@@ -26,7 +24,14 @@ from ._extension import can_extend
 from ._integrate import Integration, Segment
 from ._judge import Excess, Judge
 from ._locate import locate
-from ._member import Lane, Stop, constants_of, memory_before
+from ._member import (
+    Lane,
+    Stop,
+    arrays_once,
+    constants_of,
+    linearized_at,
+    memory_before,
+)
 from ._pace import Pace
 from ._plan import PlannedSolve
 from ._reading import (
@@ -90,7 +95,7 @@ class Run:
         self._dense = DenseOutput(request.lanes) if request.dense else None
         self._judge = Judge(request)
         self._solves = [self._open(planned) for planned in request.planned]
-        once = self._once()
+        once = arrays_once(request, self._solves[-1][1])
         shown = [f for f in request.flows if not isinstance(f, Quadrature)]
         self._description = describe(
             request.problem, {f.name: kind_of(f) for f in shown}, request.measures,
@@ -121,18 +126,6 @@ class Run:
             own = request.lanes.member_of(reader, i)
             lanes.append(Lane(problem, compute_reference(own, problem)))
         return reader, lanes
-
-    def _once(self) -> dict[str, np.ndarray]:
-        problem = self._request.problem
-        once = {"y_train": np.asarray(problem.y)}
-        if problem.y_test is not None:
-            once["y_test"] = np.asarray(problem.y_test)
-        lanes = self._solves[-1][1]
-        for name in lanes[0].reference.once:
-            arrays = [np.asarray(lane.reference.once[name]) for lane in lanes]
-            ensemble = self._request.lanes.number is not None
-            once[name] = np.stack(arrays) if ensemble else arrays[0]
-        return once
 
     def finish(
         self, on_segment: Callable[[SegmentRecord], object] | None
@@ -530,19 +523,8 @@ class Run:
         self._kept = saved
 
     def _linearized(self, lane: int, at: int | None) -> OutputState | None:
-        """Outputs of a linearized flow solved before; NaN between save times."""
-        for _, lanes in self._solves:
-            records = lanes[lane].records
-            found = 0 if at is None else at
-            if len(records) > found and f"f_train/{self._linear}" in records[found]:
-                record = records[found]
-                test = record.get(f"f_test/{self._linear}")
-                train = jnp.asarray(record[f"f_train/{self._linear}"])
-                known = OutputState(train, None if test is None else jnp.asarray(test))
-                if at is not None:
-                    return known
-                return jtu.tree_map(lambda f: jnp.full_like(f, jnp.nan), known)
-        return None
+        solves = [lanes[lane] for _, lanes in self._solves]
+        return linearized_at(solves, self._linear, at)
 
     def _late(self) -> bool:
         return clock.perf_counter() - self._written > _CHECKPOINT_SECONDS
