@@ -17,7 +17,7 @@ import pytest
 
 import ntkflow as nf
 from ntkflow import _precision, solvers
-from ntkflow.simulate import _integrate, _locate, _plan, _reading, _run
+from ntkflow.simulate import _integrate, _locate, _plan, _reading, _segment_record
 from ntkflow.simulate._records import Span
 
 from .simulate.problems import tiny
@@ -124,7 +124,7 @@ def test_every_step_asks_for_full_precision(solver, problem):
     )
     if explicit:
         expect_highest(_integrate.prepare, solve, problem)
-        expect_highest(_run._losses, solve, problem, state.y)
+        expect_highest(_segment_record.objectives, solve, problem, state.y)
 
 
 def test_readings_ask_for_full_precision(problem):
@@ -158,7 +158,7 @@ def test_locating_events_asks_for_full_precision(problem):
     event = nf.DriftAbove(0.1)
     kernel = jnp.ones((6, 2, 6, 2), jnp.float32)
     expect_highest(
-        _locate._value_at, solve, problem, constants, y, *times, event, kernel
+        _locate._state_at, solve, problem, constants, y, *times, event, kernel
     )
 
 

@@ -26,12 +26,15 @@ class Context(NamedTuple):
         points: The linearization at each parameter flow's θ(t), by flow name.
         origin: The linearization at θ₀.
         constants: What each flow prepared once, by flow name.
+        decay_rate: The rate cλ at which decay pulls the parameters, in units of 1/time;
+            zero without decay. One object, by which solvers tell that flows share it.
     """
 
     problem: Problem
     points: dict[str, Point]
     origin: Point
     constants: dict[str, Any]
+    decay_rate: Number
 
 
 class OutputState(NamedTuple):

@@ -19,7 +19,7 @@ from ._base import (
     Feedback,
     OutputState,
 )
-from ._parameters import Gradient
+from ._parameters import Gradient, decay_rate
 from ._point import Point
 from ._quadrature import Quadrature
 from ._residual import Residual, no_gradient_flow
@@ -199,7 +199,7 @@ class Coupled(eqx.Module):
             )
             for flow in self.parameter_flows
         }
-        return Context(problem, points, origin, constants)
+        return Context(problem, points, origin, constants, decay_rate(problem))
 
     def outputs(
         self, state: dict[str, Any], problem: Problem, constants: dict[str, Any]
@@ -214,7 +214,8 @@ class Coupled(eqx.Module):
         Returns:
             Outputs by flow name.
         """
-        context = Context(problem, {}, self.origin(problem), constants)
+        origin, rate = self.origin(problem), decay_rate(problem)
+        context = Context(problem, {}, origin, constants, rate)
         read = {
             flow.name: flow.outputs(state[flow.name], context) for flow in self.flows
         }

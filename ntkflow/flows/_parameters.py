@@ -123,7 +123,7 @@ class Gradient(AbstractParameterFlow):
         """
         del own
         here = context.points[self.name]
-        shift = decay_rate(context.problem)
+        shift = context.decay_rate
         return Feedback(self.name, here, here.f, here.push_train, here.pull, shift)
 
     def params(self, own: Params) -> Params:
@@ -252,7 +252,7 @@ class Momentum(AbstractParameterFlow):
         Returns:
             The loop through the kernel at θ, with inertia.
         """
-        here, shift = context.points[self.name], decay_rate(context.problem)
+        here, shift = context.points[self.name], context.decay_rate
         still = jtu.tree_map(jnp.zeros_like, own.params)
         return Feedback(
             self.name,

@@ -20,7 +20,6 @@ from .._types import Number, Params, ResidualKernel
 from ..kernels import kernel_of, modes_of
 from ..problem import Problem
 from ._base import ORIGIN, AbstractFlow, Context, Feedback, OutputState
-from ._parameters import decay_rate
 from ._point import Point, add_decay
 
 _FLOPS_PER_BYTE = 4
@@ -171,7 +170,7 @@ class Residual(AbstractFlow):
             The loop through the kernel at θ(t) or θ₀.
         """
         if self.along is None:
-            rate = decay_rate(context.problem)
+            rate = context.decay_rate
             return Feedback(
                 ORIGIN,
                 context.origin,
@@ -343,7 +342,7 @@ class Linearized(AbstractFlow):
         Returns:
             The loop through the kernel at θ₀.
         """
-        origin, shift = context.origin, decay_rate(context.problem)
+        origin, shift = context.origin, context.decay_rate
         f = origin.f + origin.push_train(own)
         return Feedback(ORIGIN, origin, f, origin.push_train, origin.pull, shift)
 

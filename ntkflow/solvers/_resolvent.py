@@ -46,7 +46,7 @@ class Resolvent:
         self._tau = tau
         self._free = blocks.free
         self._scales = {n: free.determinant(tau) for n, free in self._free.items()}
-        self._factors: dict[tuple[str, Any], Any] = {}
+        self._factors: dict[tuple[Any, ...], Any] = {}
         for name, key in self._keys().items():
             if key not in self._factors:
                 core = cores[key[0]]
@@ -55,8 +55,12 @@ class Resolvent:
                 shifted = self._scales[name] * identity + weight * core
                 self._factors[key] = cho_factor(shifted, lower=True)
 
-    def _keys(self) -> dict[str, tuple[str, Any]]:
-        return {name: (k, self._free[name]) for name, k in self._blocks.kernels.items()}
+    def _keys(self) -> dict[str, tuple[Any, ...]]:
+        # Numbers that are traced are told apart by the objects that stand for them.
+        return {
+            name: (kernel, *map(_told, self._free[name]))
+            for name, kernel in self._blocks.kernels.items()
+        }
 
     @property
     def factorizations(self) -> int:
@@ -80,3 +84,7 @@ class Resolvent:
         return v | {
             n: f.adjugate(tau, left[n]) / self._scales[n] for n, f in free.items()
         }
+
+
+def _told(number: Any) -> Any:
+    return number if isinstance(number, float | int | None) else id(number)

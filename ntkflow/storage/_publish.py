@@ -71,7 +71,7 @@ def write_new_text(path: str | Path, text: str) -> bool:
         tests/storage/test_claim.py::test_of_many_writers_of_a_new_file_one_wins
     """
     path, content = Path(path), text.encode()
-    with _workshop(path.parent) as workshop:
+    with telling_full_disk(path), _workshop(path.parent) as workshop:
         temporary = workshop / path.name
         temporary.write_bytes(content)
         _force_to_disk(temporary)
