@@ -115,7 +115,7 @@ def test_divergence_is_told_by_the_loss(start, loss, diverged):
         ({"ts": np.ones((2, 2))}, "vector of save times"),
         ({"rtol": 1e-16}, "below what float64 can hold"),
         ({"atol": 0.0}, "must be positive"),
-        ({"solver": "rk4"}, "solver 'rk4'"),
+        ({"solver": "rk4"}, "got the text 'rk4'"),
         ({"solver": {"gradeint": dfx.Tsit5()}}, "Did you mean 'gradient'"),
         ({"solver": {"residual_evolving": dfx.Dopri8()}}, "share a solve"),
         ({"solver": dfx.Euler()}, "no error estimate"),
