@@ -160,7 +160,7 @@ class Checkpoint:
             if len(before) < len(ts):
                 self._store.write("run", {"ts": ts, "once": dict(once)}, attrs)
             return
-        if path.is_dir() and any(path.iterdir()) and not self._store.names():
+        if not self._store.is_vacant() and not self._store.names():
             raise ValueError(
                 f"{path} is not empty and holds no run of ntkflow's. Choose another "
                 "directory."

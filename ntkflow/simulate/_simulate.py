@@ -10,7 +10,7 @@ from jaxtyping import ArrayLike
 
 from .._precision import at_full_precision
 from .._progress import Progress
-from .._types import SolverName
+from .._types import Number, SolverName
 from ..flows import AbstractFlow, Coupled, kind_of, with_arrays
 from ..measures import (
     AbstractMeasure,
@@ -54,7 +54,7 @@ class SimulationError(RuntimeError):
         self.trajectory = trajectory
 
 
-def log_times(first: float | int, last: float | int, count: int) -> np.ndarray:
+def log_times(first: Number, last: Number, count: int) -> np.ndarray:
     """Save times evenly spaced in the logarithm.
 
     Modes of a kernel decay at rates that span decades, so a run is read best on a
@@ -71,6 +71,7 @@ def log_times(first: float | int, last: float | int, count: int) -> np.ndarray:
     Raises:
         ValueError: If they are not positive and increasing.
     """
+    first, last = float(first), float(last)
     if not (0 < first < last and count >= 2):
         raise ValueError(
             "log_times needs 0 < first < last and at least two times; got "

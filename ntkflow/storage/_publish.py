@@ -126,6 +126,18 @@ def write_directory(path: str | Path, write: Callable[[Path], object]) -> None:
         _force_to_disk(path.parent)
 
 
+def is_leftover(name: str) -> bool:
+    """Whether a file name is that of a writer's work, going on or left by a kill.
+
+    Args:
+        name: The name, without the directories above it.
+
+    Returns:
+        Whether it is; the next writer removes what no living process works on.
+    """
+    return name.startswith(_PREFIX) and name.endswith(_SUFFIX)
+
+
 def find_directory(path: str | Path) -> Path:
     """Where the directory published at `path` is to be read.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .._errors import unknown_name
-from ._publish import write_file
+from ._publish import is_leftover, write_file
 
 # `_archive` is imported where it is used: it brings zarr, which is slow to import.
 
@@ -97,6 +97,20 @@ class Store:
             file.removesuffix(_EXTENSION) for file in files if file.endswith(_EXTENSION)
         )
         return sorted(stem for stem in stems if _NAME.fullmatch(stem))
+
+    def is_vacant(self) -> bool:
+        """Whether nothing lies in the directory.
+
+        Returns:
+            Also true if there is no directory, or only what a writer left in it that
+            was killed.
+
+        Verified by:
+            tests/storage/test_store.py::test_what_killed_writers_left_is_nothing
+        """
+        if not self.path.is_dir():
+            return True
+        return all(is_leftover(name) for name in os.listdir(self.path))
 
     def remove(self, name: str) -> None:
         """Removes a part.

@@ -182,7 +182,7 @@ def test_modified_flow_runs_beside_descent_and_keeps_its_energy_identity(momentu
     rtol = 1e-7
     run = simulate(
         problem,
-        descent.step * np.array([4, 8]),
+        descent.step * np.array([4.0, 8.0]),
         flows=[Modified(descent), descent],
         measures=[measures.EnergyDefect()],
         rtol=rtol,

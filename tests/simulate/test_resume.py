@@ -131,6 +131,16 @@ def test_another_run_in_the_directory_is_refused(tmp_path):
         simulate(tiny(), TIMES, checkpoint=tmp_path / "b", **settings)
 
 
+def test_a_run_killed_in_its_first_write_is_resumed(tmp_path):
+    leftover = tmp_path / ".ntkflow-0123456789abcdef.tmp"
+    leftover.mkdir()
+    (leftover / "run.zarr.zip").write_text("half")
+    settings = SETTINGS | {"measures": (), "flows": [Gradient()]}
+    run = simulate(tiny(), TIMES, checkpoint=tmp_path, resume=True, **settings)
+    assert not leftover.exists()
+    assert_same(Trajectory.load(tmp_path).dataset, run.dataset)
+
+
 def test_a_truncated_part_is_named(tmp_path):
     settings = SETTINGS | {"measures": (), "flows": [Gradient()]}
     simulate(tiny(), TIMES, checkpoint=tmp_path, **settings)

@@ -130,6 +130,16 @@ def test_names_are_sorted_and_foreign_files_ignored(store):
     assert store.names() == ["000009", "000010", "last.2"]
 
 
+def test_what_killed_writers_left_is_nothing(store):
+    assert store.is_vacant()
+    leftover = store.path / ".ntkflow-0123456789abcdef.tmp"
+    leftover.mkdir(parents=True)
+    (leftover / "part.zarr.zip").write_text("half")
+    assert store.is_vacant()
+    (store.path / "notes.txt").write_text("someone's")
+    assert not store.is_vacant()
+
+
 def test_a_later_part_replaces_an_earlier_one(store):
     store.write("a", {"x": np.ones(5)}, {"t": 0})
     store.write("a", {"y": np.zeros(2)}, {"t": 1})
