@@ -1,12 +1,6 @@
 """Segments, checkpoints and resumption change nothing."""
 
 import functools
-import os
-import random
-import signal
-import subprocess
-import sys
-import time
 
 import diffrax as dfx
 import jax.numpy as jnp
@@ -163,81 +157,3 @@ def test_kernels_formed_by_solver_and_readings_are_counted_once(tmp_path):
         run = simulate(tiny(), TIMES, max_steps=steps, resume=steps > 3, **kept)
     assert run.reason is whole.reason
     assert run.stats["kernel_builds"] == whole.stats["kernel_builds"]
-
-
-EXPERIMENT = """
-[data]
-n_train = 40
-n_test = 20
-[model]
-width = 16
-[simulation]
-flows = ["gradient", "residual_evolving"]
-measures = ["kernel_drift", "energy_defect"]
-t_last = 10.0
-n_times = 40
-rtol = 1e-9
-atol = 1e-11
-segment_steps = 1
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("seed", "number"), [(0, signal.SIGKILL), (1, signal.SIGTERM)])
-def test_kills_at_random_moments_leave_no_trace(seed, number, tmp_path):
-    """What killed runs left is readable, and they end bit-equal.
-
-    Six kills in all, in two tests that go side by side.
-    """
-    description = tmp_path / "experiment.toml"
-    description.write_text(EXPERIMENT)
-    # Compiled once, so that most of a run is the part worth killing. Equinox's checks
-    # of the save times call Python, and a program that does is not kept on disk.
-    env = os.environ | {
-        "EQX_ON_ERROR": "off",
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
-
-    command = [sys.executable, "-m", "ntkflow", "run", description, "--resume"]
-
-    def start(out):
-        return subprocess.Popen(
-            [*command, "--out", out],
-            env=env,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-
-    def finish(process, timeout=None):
-        _, message = process.communicate(timeout=timeout)
-        assert process.returncode == 0, message.decode()
-
-    finish(start(tmp_path / "whole"))
-    began = time.perf_counter()
-    finish(start(tmp_path / "warm"))
-    seconds = time.perf_counter() - began
-
-    rng = random.Random(seed)
-    kills, finished = 0, 0
-    killed = tmp_path / "killed0"
-    while kills < 3:
-        process = start(killed)
-        try:
-            finish(process, rng.uniform(0.3, 0.9) * seconds)
-            finished += 1
-            killed = tmp_path / f"killed{finished}"
-        except subprocess.TimeoutExpired:
-            process.send_signal(number)
-            process.communicate()
-            # SIGTERM before the command has begun ends Python as any process.
-            assert process.returncode in {-number, 143}
-            kills += 1
-            if (killed / "checkpoint" / "run.zarr.zip").exists():
-                Trajectory.load(killed / "checkpoint")
-    finish(start(killed))
-
-    whole = Trajectory.load(tmp_path / "whole" / "trajectory.zarr")
-    for i in range(finished + 1):
-        path = tmp_path / f"killed{i}" / "trajectory.zarr"
-        assert_same(whole.dataset, Trajectory.load(path).dataset)
