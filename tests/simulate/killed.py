@@ -8,7 +8,6 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from ntkflow import measures
 from ntkflow.flows import Descent, Gradient, Residual
 from ntkflow.models import MLP
 from ntkflow.problem import Problem
@@ -36,10 +35,9 @@ def auto() -> dict[str, Any]:
 
 
 def explicit() -> dict[str, Any]:
-    """Two coupled flows with a measure that compares with the start."""
+    """Two coupled flows."""
     return {
         "flows": [Gradient(), Residual("evolving")],
-        "measures": [measures.KernelDrift()],
         "solver": dfx.Tsit5(),
         "rtol": 1e-6,
         "atol": 1e-8,
@@ -72,9 +70,9 @@ def ensemble() -> dict[str, Any]:
     return {
         "ensemble": models,
         "solver": dfx.Tsit5(),
-        "measures": [measures.KernelDrift()],
         "rtol": 1e-6,
         "atol": 1e-8,
+        "segment_steps": 2,
     }
 
 

@@ -45,8 +45,10 @@ def processes():
 
 
 def assert_beginning(part: xr.Dataset, whole: xr.Dataset) -> None:
-    kept = whole.isel(time=slice(part.sizes["time"]))
-    xr.testing.assert_identical(kept.drop_attrs(), part.drop_attrs())
+    # Of a run without a reading yet there are the targets alone.
+    if count := part.sizes["time"]:
+        kept = whole.isel(time=slice(count))
+        xr.testing.assert_identical(kept.drop_attrs(), part.drop_attrs())
 
 
 def assert_same(one: Trajectory, whole: Trajectory) -> None:
@@ -98,7 +100,6 @@ def test_kills_at_random_moments_leave_no_trace(kind, processes, tmp_path):
             assert_beginning(Trajectory.load(runs[-1]).dataset, whole.dataset)
         if process.exitcode == 0:
             runs.append(tmp_path / f"killed{len(runs)}")
-        print(kind, kills, len(runs), longest)
     finish(start(runs[-1]))
     for path in runs:
         assert_same(Trajectory.load(path), whole)
