@@ -87,27 +87,28 @@ def test_kills_at_random_moments_leave_no_trace(kind, processes, tmp_path):
     whole = Trajectory.load(tmp_path / "whole")
     assert ("Chebyshev" in whole.stats["solver"]) == (kind == "auto")
 
-    runs, kills = [tmp_path / "killed0"], 0
+    run, runs, kills = tmp_path / "killed0", 0, 0
     while kills < KILLS[kind]:
-        process = start(runs[-1])
+        process = start(run)
         process.join(rng.uniform(0.0, longest))
         if process.is_alive():
             number = (signal.SIGTERM, signal.SIGKILL)[kills % 2]
             os.kill(process.pid, number)
             process.join()
-            run = Trajectory.load(runs[-1])
-            assert_beginning(run.dataset, whole.dataset)
+            left = Trajectory.load(run)
+            assert_beginning(left.dataset, whole.dataset)
             # A run that is over leaves signals to Python.
-            over = {0, -number} if run.reason is Reason.COMPLETED else set()
+            over = {0, -number} if left.reason is Reason.COMPLETED else set()
             assert process.exitcode in {STATUS[number], *over}
             kills += process.exitcode != 0
         else:
             assert process.exitcode == 0
         if process.exitcode == 0:
-            runs.append(tmp_path / f"killed{len(runs)}")
-    finish(start(runs[-1]))
-    for path in runs:
-        assert_same(Trajectory.load(path), whole)
+            assert_same(Trajectory.load(run), whole)
+            runs += 1
+            run = tmp_path / f"killed{runs}"
+    finish(start(run))
+    assert_same(Trajectory.load(run), whole)
 
 
 EXPERIMENT = """
@@ -158,11 +159,11 @@ def test_commands_killed_at_random_moments_leave_no_trace(tmp_path):
 
     finish(start(tmp_path / "whole"))
     whole = Trajectory.load(tmp_path / "whole" / "trajectory.zarr")
-    runs, numbers = [tmp_path / "killed0"], [signal.SIGTERM, signal.SIGKILL]
+    run, runs, numbers = tmp_path / "killed0", 0, [signal.SIGTERM, signal.SIGKILL]
     while numbers:
-        checkpoint = runs[-1] / "checkpoint"
+        checkpoint = run / "checkpoint"
         before = written(checkpoint)
-        process = start(runs[-1])
+        process = start(run)
         wait_until(lambda at=checkpoint, t=before: written(at) > t, process)
         time.sleep(rng.uniform(0.0, 0.5))
         process.send_signal(numbers[0])
@@ -170,10 +171,11 @@ def test_commands_killed_at_random_moments_leave_no_trace(tmp_path):
         expected = {STATUS[numbers[0]], -numbers[0], 0}
         assert process.returncode in expected, message.decode()
         if process.returncode == 0:
-            runs.append(tmp_path / f"killed{len(runs)}")
+            assert_same(Trajectory.load(run / "trajectory.zarr"), whole)
+            runs += 1
+            run = tmp_path / f"killed{runs}"
         else:
             numbers.pop(0)
             assert_beginning(Trajectory.load(checkpoint).dataset, whole.dataset)
-    finish(start(runs[-1]))
-    for path in runs:
-        assert_same(Trajectory.load(path / "trajectory.zarr"), whole)
+    finish(start(run))
+    assert_same(Trajectory.load(run / "trajectory.zarr"), whole)
