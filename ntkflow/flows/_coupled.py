@@ -1,14 +1,17 @@
 """Flows side by side: one state, one vector field, shared work done once."""
 
+from functools import partial
 from typing import Any, TypeAlias, final
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Inexact, PyTree
 
 from .._errors import unknown_name
+from .._precision import at_full_precision
 from .._types import Scalar
 from ..problem import Problem
 from ._base import (
@@ -121,7 +124,9 @@ class Coupled(eqx.Module):
         Returns:
             States by flow name.
         """
-        shapes = eqx.filter_eval_shape(self.init, problem)
+        arrays, static = eqx.partition((self, problem), eqx.is_array)
+        leaves, structure = jtu.tree_flatten(static)
+        shapes = _initial.eval_shape(arrays, tuple(leaves), structure)
         like = jtu.tree_map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
         return {n: ravel_pytree(like[n])[1](own) for n, own in packed.items()}
 
@@ -220,6 +225,15 @@ class Coupled(eqx.Module):
             flow.name: flow.outputs(state[flow.name], context) for flow in self.flows
         }
         return {name: out for name, out in read.items() if out is not None}
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+@at_full_precision
+def _initial(arrays: Any, leaves: tuple[Any, ...], structure: Any) -> dict[str, Any]:
+    """The state at t = 0, for its shapes: JAX keeps what it has traced before."""
+    static = jtu.tree_unflatten(structure, leaves)
+    coupled, problem = eqx.combine(arrays, static)
+    return coupled.init(problem)
 
 
 def _check_name(flow: AbstractFlow) -> None:

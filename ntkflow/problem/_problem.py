@@ -262,7 +262,9 @@ class Problem(eqx.Module):
         Returns:
             One row of outputs an example.
         """
-        return jax.vmap(in_both_modes(self.model_of(params)))(x)
+        model = in_both_modes(self.model_of(params))
+        # JAX names what it maps in its messages: for a module it prints every field.
+        return jax.vmap(lambda example: model(example))(x)
 
     @at_full_precision
     def loss_of(self, f: Inexact[Array, "N K"], y: Shaped[Array, "N ..."]) -> Scalar:
