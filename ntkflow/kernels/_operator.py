@@ -17,6 +17,7 @@ from ntkflow._types import Params
 from ntkflow.kernels._compute import compute_kernels
 from ntkflow.kernels._error_estimate import warn_if_loose
 from ntkflow.kernels._example import Example, prepare
+from ntkflow.kernels._functions import check_function
 from ntkflow.kernels._inputs import check_bound, check_examples, check_mesh
 from ntkflow.kernels._memory import default_max_bytes
 from ntkflow.kernels._modes import Modes
@@ -87,6 +88,7 @@ class NTKOperator(lx.AbstractLinearOperator):
             ValueError: As for `ntk`; or the model lacks one of the two derivatives.
         """
         check_mesh(mesh)
+        check_function(apply)
         self.x = check_examples("x", x)
         warn_if_loose(model)
         self.params, static = partition(without_explicit_axes(model), trainable)
