@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     Apply: TypeAlias = (
         Callable[..., Any] | tuple[Callable[..., Any], Callable[..., Any]]
     )
+    ApplyOne: TypeAlias = Callable[..., Any]
     AttentionMechanism: TypeAlias = Literal["softmax", "identity", "relu", "abs"]
     AttentionScaling: TypeAlias = Literal["linear", "sqrt"]
     DecayTarget: TypeAlias = Literal["zero", "initial"]
@@ -66,7 +67,7 @@ if TYPE_CHECKING:
 else:
     # A wrong name is refused by what takes it, which names the nearest right one. One
     # who has shapes checked at run time gets that error, too.
-    Apply = Any
+    Apply = ApplyOne = Any
     AttentionMechanism = AttentionScaling = DecayTarget = DropoutMask = str
     KernelMethod = MeasuredOutputs = OutputLayout = Padding = Parameterization = str
     Pooling = Reduction = ResidualKernel = ResizeMethod = Scaling = str

@@ -1,7 +1,6 @@
 """The kernel as a linear operator that is applied without being formed."""
 
 import math
-from collections.abc import Callable
 from typing import Any, final
 
 import equinox as eqx
@@ -13,7 +12,7 @@ from jaxtyping import Array, Float, PyTree, Shaped
 
 from ntkflow._precision import full_precision
 from ntkflow._sharding import without_explicit_axes
-from ntkflow._types import Params
+from ntkflow._types import ApplyOne, Params
 from ntkflow.kernels._compute import compute_kernels
 from ntkflow.kernels._error_estimate import warn_if_loose
 from ntkflow.kernels._example import Example, prepare
@@ -68,7 +67,7 @@ class NTKOperator(lx.AbstractLinearOperator):
         model: PyTree,
         x: Shaped[Array | np.ndarray, "N ..."],
         *,
-        apply: Callable[..., Any] | None = None,
+        apply: ApplyOne | None = None,
         trainable: PyTree | None = None,
         max_bytes: int | None = None,
         mesh: jax.sharding.Mesh | None = None,
@@ -78,7 +77,8 @@ class NTKOperator(lx.AbstractLinearOperator):
         Args:
             model: An equinox module, called on one example.
             x: The examples.
-            apply: `apply(model, x)` -> [K] for anything but `model(x)`.
+            apply: `apply(model, x)` -> [K] for anything but `model(x)`; one function,
+                since the kernel between two is no symmetric operator.
             trainable: Which leaves count, as for `ntk`.
             max_bytes: Bound on the memory for activations, in bytes; by default
                 `default_max_bytes()`. It holds for each device.
