@@ -112,7 +112,7 @@ def _on_one_device(
             )
         return end.nngp, end.ntk
 
-    grid = Grid(first, second, find_layout("trace"), 1, first.x.dtype, max_bytes)
+    grid = Grid(first, second, find_layout("trace"), (1, 1), first.x.dtype, max_bytes)
     cost = _cost(contract, first)
     tiling = plan_tiles(grid, cost)
     if tiling is None:

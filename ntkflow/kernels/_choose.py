@@ -7,7 +7,6 @@ from typing import Final
 from ntkflow._errors import unknown_name
 from ntkflow.kernels._contraction import Contraction
 from ntkflow.kernels._methods import AbstractMethod, Estimate, Request
-from ntkflow.kernels._modes import Modes
 from ntkflow.kernels._structured import Structured
 from ntkflow.kernels._vector_products import VectorProducts
 
@@ -40,19 +39,21 @@ def check_method(name: str) -> None:
         raise unknown_name("method", name, [*METHODS, "auto"])
 
 
-def check_modes(name: str, modes: Modes) -> None:
-    """Refuse a method whose derivatives the function does not have.
+def check_modes(name: str, request: Request) -> None:
+    """Refuse a method whose derivatives a function does not have.
 
     Args:
         name: The method's name, or "auto".
-        modes: The derivatives there are.
+        request: What is to be computed.
 
     Raises:
         ValueError: The method needs another one.
     """
-    if name == "auto" or METHODS[name].works_with(modes):
+    if name == "auto" or _works(METHODS[name], request):
         return
-    works = [n for n, method in METHODS.items() if method.works_with(modes)]
+    works = [n for n, method in METHODS.items() if _works(method, request)]
+    found = [side.traced.modes for side in request.sides]
+    modes = next(m for m in found if not METHODS[name].works_with(m))
     if name == "structured" and modes.mutates and modes.reverse:
         raise ValueError(
             "method='structured' cannot be used: the model writes to mutable arrays "
@@ -75,6 +76,10 @@ def check_modes(name: str, modes: Modes) -> None:
     )
 
 
+def _works(method: AbstractMethod, request: Request) -> bool:
+    return all(method.works_with(side.traced.modes) for side in request.sides)
+
+
 def estimate_all(request: Request) -> dict[str, Estimate]:
     """What every method would need that the function's derivatives allow.
 
@@ -84,11 +89,10 @@ def estimate_all(request: Request) -> dict[str, Estimate]:
     Returns:
         Estimates by the method's name.
     """
-    modes = request.traced.modes
     return {
         name: method.estimate(request)
         for name, method in METHODS.items()
-        if method.works_with(modes)
+        if _works(method, request)
     }
 
 
@@ -107,7 +111,7 @@ def choose_method(name: str, request: Request) -> AbstractMethod:
         ValueError: The method needs a derivative that the function does not have.
     """  # ruff: ignore[docstring-extraneous-exception]
     if name != "auto":
-        check_modes(name, request.traced.modes)
+        check_modes(name, request)
         return METHODS[name]
     return METHODS[cheapest(request, estimate_all(request))]
 

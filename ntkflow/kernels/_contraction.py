@@ -5,6 +5,7 @@ such as a solve with `diffrax.ForwardMode()`, takes a forward pass for each para
 """
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Final, final
 
 import jax
@@ -13,7 +14,13 @@ from jaxtyping import Array, Float, Shaped
 
 from ntkflow._types import Params
 from ntkflow.kernels._example import Example, Traced
-from ntkflow.kernels._methods import AbstractMethod, Estimate, Request, through_jacobian
+from ntkflow.kernels._methods import (
+    AbstractMethod,
+    Estimate,
+    Request,
+    Side,
+    through_jacobian,
+)
 from ntkflow.kernels._modes import Modes
 from ntkflow.kernels._tiles import (
     Cost,
@@ -62,14 +69,11 @@ class Contraction(AbstractMethod):
         Returns:
             Operations and memory.
         """
-        cost, once = _cost(request), request.traced.flops
+        cost = _cost(request)
         leaves = jax.tree.leaves(request.params)
-        numbers = sum(math.prod(leaf.shape) for leaf in leaves)
-        reverse = request.traced.modes.reverse
-        each = request.traced.n_outputs if reverse else numbers
         plans = tuple(through_jacobian(request, leaf) for leaf in leaves)
         return Estimate(
-            passes=request.n_examples * once * (1 + 2 * each),
+            passes=sum(_passes(side, leaves) for side in request.sides),
             contraction=sum(plan.flops for plan in plans),
             least=least_bytes(cost),
             tiling=plan_tiles(request.grid, cost),
@@ -87,46 +91,62 @@ class Contraction(AbstractMethod):
         """
         tiling = checked_tiling(self.name, request.grid, _cost(request))
 
-        def features(x: Shaped[Array, "n ..."]) -> list[Float[Array, "n K 1 _"]]:
-            jacobians = jax.vmap(
-                lambda xi: jax.tree.leaves(
-                    jacobian(request.example, request.traced, request.params, xi)
-                )
-            )(x)
-            return [
-                jac.astype(request.dtype).reshape(
-                    *jac.shape[:2], 1, math.prod(jac.shape[2:])
-                )
-                for jac in jacobians
-            ]
+        def features_of(side: Side) -> Callable[..., list[Float[Array, "n K 1 _"]]]:
+            def features(x: Shaped[Array, "n ..."]) -> list[Float[Array, "n K 1 _"]]:
+                jacobians = jax.vmap(
+                    lambda xi: jax.tree.leaves(
+                        jacobian(side.example, side.traced, request.params, xi)
+                    )
+                )(x)
+                return [
+                    jac.astype(request.dtype).reshape(
+                        *jac.shape[:2], 1, math.prod(jac.shape[2:])
+                    )
+                    for jac in jacobians
+                ]
+
+            return features
 
         def contract(
-            first: list[Float[Array, "n1 K 1 _"]],
-            second: list[Float[Array, "n2 K 1 _"]],
+            first: list[Float[Array, "n1 K1 1 _"]],
+            second: list[Float[Array, "n2 K2 1 _"]],
         ) -> tuple[Float[Array, "..."], ...]:
             grams = tuple(
                 request.layout.gram(a, b) for a, b in zip(first, second, strict=True)
             )
             return grams if request.by_leaf else (sum(grams[1:], start=grams[0]),)
 
-        return compute_tiles(request.grid, features, contract, tiling)
+        features, others = features_of(request.rows), features_of(request.columns)
+        return compute_tiles(request.grid, features, contract, tiling, others)
 
 
 def _cost(request: Request) -> Cost:
     leaves = jax.tree.leaves(request.params)
     itemsize = request.dtype.itemsize
     kernels = len(leaves) if request.by_leaf else 1
-    numbers = sum(math.prod(leaf.shape) for leaf in leaves)
+    numbers = _numbers(leaves)
     return Cost(
-        example=request.traced.n_outputs * numbers * itemsize,
-        work=request.work if request.traced.modes.reverse else _forward_work(request),
+        example=max(request.n_outputs) * numbers * itemsize,
+        work=max(_work(request, side) for side in request.sides),
         pair=(kernels + 2) * request.pairs * itemsize,
     )
 
 
-def _forward_work(request: Request) -> int:
-    """Bytes that forward passes over one example need besides what they return."""
-    return COLUMNS * request.traced.activations * request.traced.dtype.itemsize
+def _numbers(leaves: Sequence[Array]) -> int:
+    return sum(math.prod(leaf.shape) for leaf in leaves)
+
+
+def _passes(side: Side, leaves: Sequence[Array]) -> int:
+    """Operations of the Jacobians along one side."""
+    each = side.n_outputs if side.traced.modes.reverse else _numbers(leaves)
+    return side.n_examples * side.traced.flops * (1 + 2 * each)
+
+
+def _work(request: Request, side: Side) -> int:
+    """Bytes that passes over one example need besides what they return."""
+    if side.traced.modes.reverse:
+        return request.work(side)
+    return COLUMNS * side.traced.activations * side.traced.dtype.itemsize
 
 
 def jacobian(

@@ -1,7 +1,6 @@
 """How wrong a kernel is because the equation inside the model was solved so roughly."""
 
 import warnings
-from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import equinox as eqx
@@ -10,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree, Shaped
 
-from ntkflow._types import OutputLayout, Scalar
+from ntkflow._types import Apply, OutputLayout, Scalar
 from ntkflow.kernels._compute import compute_kernels
-from ntkflow.kernels._example import Example
-from ntkflow.kernels._inputs import check_bound, check_pair
+from ntkflow.kernels._functions import check_call
+from ntkflow.kernels._inputs import check_bound
 from ntkflow.kernels._layouts import find_layout
 from ntkflow.models import (
     LOOSE,
@@ -52,7 +51,7 @@ def ntk_error_estimate(
     factor: float | int = FACTOR,
     outputs: OutputLayout = "trace",
     max_bytes: int | None = None,
-    apply: Callable[..., Any] | None = None,
+    apply: Apply | None = None,
     trainable: PyTree | None = None,
 ) -> ErrorEstimate:
     """The error of a kernel by the solver inside the model, from two tolerances.
@@ -96,7 +95,7 @@ def ntk_error_estimate(
     find_layout(outputs)
     if not factor > 1:
         raise ValueError(f"factor must be above 1, such as {FACTOR:g}, got {factor}.")
-    first, second = check_pair(x1, x2)
+    call = check_call(apply, x1, x2)
     params, _ = partition(model, trainable)
     dtype = jnp.result_type(*jax.tree.leaves(params))
     wide = jax.dtypes.canonicalize_dtype(jnp.float64)
@@ -104,15 +103,17 @@ def ntk_error_estimate(
     def kernel(divisor: float | int, precision: Any) -> Float[Array, "..."]:
         changed = tightened(model, divisor, dtype, precision)
         params, static = partition(_cast(changed, precision), trainable)
+        example, other = call.examples(static)
         (found,) = compute_kernels(
-            Example(static, apply),
+            example,
             params,
-            _cast(first, precision),
-            None if second is None else _cast(second, precision),
+            _cast(call.x1, precision),
+            None if call.x2 is None else _cast(call.x2, precision),
             outputs=outputs,
             method="auto",
             max_bytes=check_bound(max_bytes),
             by_leaf=False,
+            other=other,
         )
         return found
 

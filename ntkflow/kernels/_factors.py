@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from ntkflow.kernels._methods import JACOBIAN, Request
 from ntkflow.kernels._program import Program
-from ntkflow.kernels._uses import Group, group_uses
+from ntkflow.kernels._uses import Group, group_uses, match_groups
 from ntkflow.kernels._walk import flatten
 
 FACTORED: Final = "factored"
@@ -33,9 +33,12 @@ SMALL: Final = 1.5
 """Operations of one large product that take as long as one operation of the products of
 the nested form, which are as many as there are pairs of examples."""
 
+Pair = tuple[Group, Group]
+"""Groups of a leaf along the rows and along the columns that read it the same way."""
+
 
 class Factors(NamedTuple):
-    """How each trained leaf enters the kernel.
+    """How each trained leaf enters the kernel, on one of its sides.
 
     Attributes:
         program: The flattened function.
@@ -77,7 +80,7 @@ class Factors(NamedTuple):
         )
 
 
-def choose_factors(request: Request, n_leaves: int) -> Factors:
+def choose_factors(request: Request, n_leaves: int) -> tuple[Factors, Factors]:
     """Decide for every leaf.
 
     Args:
@@ -85,16 +88,16 @@ def choose_factors(request: Request, n_leaves: int) -> Factors:
         n_leaves: Number of trained leaves.
 
     Returns:
-        The decision.
+        The decision for the rows and for the columns: the same forms, and as many
+        groups of every leaf. One and the same for one function.
     """
-    program = flatten(request.traced.jaxpr, n_leaves)
-    groups = group_uses(program, n_leaves)
+    programs, groups = _matched(request, n_leaves)
     shared: set[object] = set()
     forms = [JACOBIAN] * n_leaves
     options: list[dict[str, float]] = [{} for _ in range(n_leaves)]
     # Weights before biases: a bias then finds the products of cotangents made.
     order = sorted(
-        range(n_leaves), key=lambda i: -sum(g.n_columns for g in groups[i] or ())
+        range(n_leaves), key=lambda i: -sum(g.n_columns for g, _ in groups[i] or ())
     )
     for leaf in order:
         found = groups[leaf]
@@ -103,73 +106,119 @@ def choose_factors(request: Request, n_leaves: int) -> Factors:
         flops = options[leaf] = _form_flops(request, found, shared)
         forms[leaf] = min(flops, key=lambda form: flops[form])
         if forms[leaf] == FACTORED:
-            shared.update(group.taps for group in found)
-    return Factors(program, tuple(groups), tuple(forms), tuple(options))
+            shared.update(taps_of(pair) for pair in found)
+
+    def of_side(side: int) -> Factors:
+        own = tuple(
+            None if found is None else tuple(pair[side] for pair in found)
+            for found in groups
+        )
+        return Factors(programs[side], own, tuple(forms), tuple(options))
+
+    rows = of_side(0)
+    return rows, rows if request.one_function else of_side(1)
+
+
+def _matched(
+    request: Request, n_leaves: int
+) -> tuple[tuple[Program, Program], list[tuple[Pair, ...] | None]]:
+    """Both programs, and for every leaf its groups in both, pair by pair."""
+    program = flatten(request.rows.traced.jaxpr, n_leaves)
+    groups = group_uses(program, n_leaves)
+    if request.one_function:
+        # Groups of a leaf read it apart: each is contracted with itself alone.
+        own = [None if g is None else tuple(zip(g, g, strict=True)) for g in groups]
+        return (program, program), own
+    other = flatten(request.columns.traced.jaxpr, n_leaves)
+    pairs = map(match_groups, groups, group_uses(other, n_leaves))
+    return (program, other), [
+        None if pair is None else tuple(zip(*pair, strict=True)) for pair in pairs
+    ]
+
+
+def taps_of(pair: Pair) -> object:
+    """What the product of a pair's cotangents is read off.
+
+    Args:
+        pair: A group of the rows and one of the columns.
+
+    Returns:
+        Equal for pairs that share it.
+    """
+    return pair[0].taps, pair[1].taps
 
 
 def _form_flops(
-    request: Request, groups: Sequence[Group], shared: set[object]
+    request: Request, pairs: Sequence[Pair], shared: set[object]
 ) -> dict[str, float]:
     """Operations of a leaf by form; of forms that need as many the first is best."""
     flops = {
         FACTORED: sum(
-            (factored_flops(request, g, g.taps in shared) for g in groups), 0.0
+            (factored_flops(request, p, taps_of(p) in shared) for p in pairs), 0.0
         )
     }
     if request.layout.name == "full":  # else it takes no fewer than the factored form
-        flops[NESTED] = sum((nested_flops(request, g) for g in groups), 0.0)
-    flops[ASSEMBLED] = sum((jacobian_flops(request, g) for g in groups), 0.0)
+        flops[NESTED] = sum((nested_flops(request, p) for p in pairs), 0.0)
+    flops[ASSEMBLED] = sum((jacobian_flops(request, p) for p in pairs), 0.0)
     return flops
 
 
-def factored_flops(request: Request, group: Group, shared: bool) -> float:
-    """Operations of a group in factored form.
+def factored_flops(request: Request, pair: Pair, shared: bool) -> float:
+    """Operations of a pair of groups in factored form.
 
     Args:
         request: What is to be computed.
-        group: The group.
+        pair: The groups along the rows and along the columns.
         shared: Whether another leaf needs the same products of cotangents.
 
     Returns:
         Equivalent operations of a matmul.
     """
-    positions = request.contracted * group.n_blocks * group.n_positions**2
+    group, other = pair
+    pairs = group.n_positions * other.n_positions
+    positions = request.contracted * group.n_blocks * pairs
     cotangents = 0 if shared else 2 * group.n_rows * request.formed
     operands = 2 if group.looks_up else 2 * group.n_columns
     sum_over_positions = ELEMENTWISE * request.pairs
     return positions * (cotangents + operands + sum_over_positions)
 
 
-def nested_flops(request: Request, group: Group) -> float:
-    """Operations of a group in nested form.
+def nested_flops(request: Request, pair: Pair) -> float:
+    """Operations of a pair of groups in nested form.
 
     Args:
         request: What is to be computed.
-        group: The group.
+        pair: The groups along the rows and along the columns.
 
     Returns:
         Equivalent operations of a matmul.
     """
-    rows = group.n_rows * request.traced.n_outputs
+    group, other = pair
+    outputs, others = request.n_outputs
+    rows = group.n_rows * others
     operands = 2 if group.looks_up else 2 * group.n_columns
-    first = group.n_positions * (operands + 2 * rows)
-    second = 2 * rows * request.traced.n_outputs
+    first = other.n_positions * (operands + 2 * rows)
+    second = 2 * rows * outputs
     positions = request.contracted * group.n_blocks * group.n_positions
     return SMALL * positions * (first + second)
 
 
-def jacobian_flops(request: Request, group: Group) -> float:
-    """Operations of a group through its Jacobian.
+def jacobian_flops(request: Request, pair: Pair) -> float:
+    """Operations of a pair of groups through their Jacobians.
 
     Args:
         request: What is to be computed.
-        group: The group.
+        pair: The groups along the rows and along the columns.
 
     Returns:
-        Operations of forming and of contracting it.
+        Operations of forming and of contracting them.
     """
-    numbers = group.n_blocks * group.n_rows * group.n_columns
-    each = group.n_rows if group.looks_up else group.n_rows * group.n_columns
-    formed = group.n_blocks * group.n_positions * each * request.traced.n_outputs
+    numbers = pair[0].n_blocks * pair[0].n_rows * pair[0].n_columns
+    formed = 0
+    for side, group in zip(request.sides, pair, strict=False):
+        each = group.n_rows if group.looks_up else group.n_rows * group.n_columns
+        formed += (
+            side.n_examples * group.n_blocks * group.n_positions * each * side.n_outputs
+        )
     contracted = request.contracted * numbers * request.formed
-    return 2 * (request.n_examples * formed + contracted)
+    return 2 * (formed + contracted)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ntkflow.kernels._factors import KEEPING, Factors
-from ntkflow.kernels._methods import Request
+from ntkflow.kernels._methods import Request, Side
 from ntkflow.kernels._program import Frame, Program, read, run
 from ntkflow.kernels._uses import Group, Use
 from ntkflow.kernels._views import Operand, Rows, Selected, outer_products
@@ -48,13 +48,14 @@ def distinct(factors: Factors) -> dict[object, Group]:
 
 
 def make_features(
-    request: Request, factors: Factors, leaves: Sequence[Array], x: Array
+    request: Request, side: Side, factors: Factors, leaves: Sequence[Array], x: Array
 ) -> Features:
     """Reduce one example.
 
     Args:
         request: What is to be computed.
-        factors: How each leaf enters.
+        side: Where the example is.
+        factors: How each leaf enters there.
         leaves: The trained leaves.
         x: The example.
 
@@ -80,7 +81,7 @@ def make_features(
 
     varied = [leaves[i] for i in unknown]
     _, pull, operands = jax.vjp(tapped, varied, zeros, has_aux=True)
-    basis = jnp.eye(request.traced.n_outputs, dtype=request.traced.dtype)
+    basis = jnp.eye(side.n_outputs, dtype=side.traced.dtype)
     pulled_leaves, pulled = jax.vmap(pull)(basis)
     pulled_leaves = dict(zip(unknown, pulled_leaves, strict=True))
     found = {

@@ -20,6 +20,7 @@ def check_finite(
     x1: Shaped[Array, "N1 ..."],
     x2: Shaped[Array, "N2 ..."] | None,
     starts: tuple[int, int] = (0, 0),
+    other: Example | None = None,
 ) -> None:
     """Refuse kernels with numbers that are none, if they are known yet.
 
@@ -33,13 +34,14 @@ def check_finite(
         x1: Examples along the rows.
         x2: Examples along the columns; None for those along the rows.
         starts: How many examples come before each of the two, for the error.
+        other: The function along the columns, if it is another.
 
     Raises:
         ValueError: One of them is not finite.
 
     Verified by: tests/kernels/test_finite.py::test_leaf_and_example_are_named
     """
-    given = jax.tree.leaves((kernels, params, x1, x2, example))
+    given = jax.tree.leaves((kernels, params, x1, x2, example, other))
     if not all(map(is_known, given)) or bool(_are_finite(kernels)):
         return
     named = [name for name, leaf in named_leaves(params) if not _is_finite(leaf)]
@@ -50,10 +52,11 @@ def check_finite(
             + ". Take a model from before it diverged."
         )
     names = [name for name, _ in named_leaves(params)]
-    for side, x, start in (("x1", x1, starts[0]), ("x2", x2, starts[1])):
+    sides = (("x1", example, x1, starts[0]), ("x2", other or example, x2, starts[1]))
+    for side, function, x, start in sides:
         if x is not None:
             outputs, derivatives = (
-                np.asarray(found) for found in _finite_parts(example, params, x)
+                np.asarray(found) for found in _finite_parts(function, params, x)
             )
             _refuse(side, start, names, outputs, derivatives)
     raise ValueError(

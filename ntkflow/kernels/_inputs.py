@@ -47,13 +47,17 @@ def check_mesh(mesh: Mesh | None) -> None:
 
 
 def check_pair(
-    x1: Shaped[Array | np.ndarray, "..."], x2: Shaped[Array | np.ndarray, "..."] | None
+    x1: Shaped[Array | np.ndarray, "..."],
+    x2: Shaped[Array | np.ndarray, "..."] | None,
+    *,
+    alike: bool = True,
 ) -> tuple[Shaped[Array, "N1 ..."], Shaped[Array, "N2 ..."] | None]:
     """Two sets of the same kind of examples.
 
     Args:
         x1: Examples along the rows.
         x2: Examples along the columns, or None.
+        alike: Whether one function takes both, so that they must be of one kind.
 
     Returns:
         Both as JAX arrays.
@@ -63,8 +67,10 @@ def check_pair(
     """
     first = check_examples("x1", x1)
     second = None if x2 is None else check_examples("x2", x2)
-    if second is not None and (
-        first.shape[1:] != second.shape[1:] or first.dtype != second.dtype
+    if (
+        alike
+        and second is not None
+        and (first.shape[1:] != second.shape[1:] or first.dtype != second.dtype)
     ):
         raise ValueError(
             "x1 and x2 must hold the same kind of examples, got "

@@ -20,6 +20,9 @@ from jaxtyping import Array, Float
 
 from ntkflow._errors import unknown_name
 
+OutputCounts = tuple[int, int]
+"""Outputs along the rows and along the columns, which differ for two functions."""
+
 
 class AbstractLayout(eqx.Module):
     """Which pairs of outputs a kernel holds."""
@@ -27,24 +30,24 @@ class AbstractLayout(eqx.Module):
     name: eqx.AbstractClassVar[str]
 
     @abc.abstractmethod
-    def shape(self, n1: int, n2: int, n_outputs: int) -> tuple[int, ...]:
+    def shape(self, n1: int, n2: int, outputs: OutputCounts) -> tuple[int, ...]:
         """The shape of a kernel of n1 by n2 examples.
 
         Args:
             n1: Examples along the rows.
             n2: Examples along the columns.
-            n_outputs: Outputs K of the network.
+            outputs: Outputs K1 along the rows and K2 along the columns.
 
         Returns:
             The shape.
         """
 
     @abc.abstractmethod
-    def pairs(self, n_outputs: int) -> int:
+    def pairs(self, outputs: OutputCounts) -> int:
         """Pairs of outputs kept for a pair of examples; 1 where they are summed.
 
         Args:
-            n_outputs: Outputs K of the network.
+            outputs: Outputs along the rows and along the columns.
 
         Returns:
             The number of entries a pair of examples has in the kernel.
@@ -53,8 +56,8 @@ class AbstractLayout(eqx.Module):
     @abc.abstractmethod
     def products(
         self,
-        g1: Float[Array, "N1 K S R"],
-        g2: Float[Array, "N2 K S R"],
+        g1: Float[Array, "N1 K1 S1 R"],
+        g2: Float[Array, "N2 K2 S2 R"],
     ) -> Float[Array, "..."]:
         """Inner products over R of every kept pair of outputs and every two positions.
 
@@ -70,7 +73,7 @@ class AbstractLayout(eqx.Module):
     def join(
         self,
         products: Float[Array, "..."],
-        operands: Float[Array, "N1 S N2 S"],
+        operands: Float[Array, "N1 S1 N2 S2"],
     ) -> Float[Array, "..."]:
         """Weigh products by operands and sum over both positions.
 
@@ -106,7 +109,7 @@ class AbstractLayout(eqx.Module):
         """
 
     def gram(
-        self, a: Float[Array, "N1 K 1 R"], b: Float[Array, "N2 K 1 R"]
+        self, a: Float[Array, "N1 K1 1 R"], b: Float[Array, "N2 K2 1 R"]
     ) -> Float[Array, "..."]:
         """The kernel of two plain Jacobians.
 
@@ -154,30 +157,32 @@ def _by_rows(g: Float[Array, "... R"]) -> Float[Array, "rows R"]:
 
 
 class Full(AbstractLayout):
-    """Every pair of outputs: [N1, K, N2, K]."""
+    """Every pair of outputs: [N1, K1, N2, K2]."""
 
     name = "full"
 
-    def shape(self, n1: int, n2: int, n_outputs: int) -> tuple[int, ...]:
-        return (n1, n_outputs, n2, n_outputs)
+    def shape(self, n1: int, n2: int, outputs: OutputCounts) -> tuple[int, ...]:
+        return (n1, outputs[0], n2, outputs[1])
 
-    def pairs(self, n_outputs: int) -> int:
-        return n_outputs**2
+    def pairs(self, outputs: OutputCounts) -> int:
+        return outputs[0] * outputs[1]
 
     def products(
-        self, g1: Float[Array, "N1 K S R"], g2: Float[Array, "N2 K S R"]
-    ) -> Float[Array, "N1 K S N2 K S"]:
+        self, g1: Float[Array, "N1 K1 S1 R"], g2: Float[Array, "N2 K2 S2 R"]
+    ) -> Float[Array, "N1 K1 S1 N2 K2 S2"]:
         flat = inner(_by_rows(g1), _by_rows(g2))
         return flat.reshape(*g1.shape[:3], *g2.shape[:3])
 
     def join(
         self,
-        products: Float[Array, "N1 K S N2 K S"],
-        operands: Float[Array, "N1 S N2 S"],
-    ) -> Float[Array, "N1 K N2 K"]:
+        products: Float[Array, "N1 K1 S1 N2 K2 S2"],
+        operands: Float[Array, "N1 S1 N2 S2"],
+    ) -> Float[Array, "N1 K1 N2 K2"]:
         return jnp.sum(products * operands[:, None, :, :, None, :], axis=(2, 5))
 
-    def transpose(self, kernel: Float[Array, "N1 K N2 K"]) -> Float[Array, "N2 K N1 K"]:
+    def transpose(
+        self, kernel: Float[Array, "N1 K1 N2 K2"]
+    ) -> Float[Array, "N2 K2 N1 K1"]:
         return jnp.transpose(kernel, (2, 3, 0, 1))
 
     def start(self, row: Array, column: Array) -> tuple[Array | int, ...]:
@@ -189,15 +194,15 @@ class Diagonal(AbstractLayout):
 
     name = "diagonal"
 
-    def shape(self, n1: int, n2: int, n_outputs: int) -> tuple[int, ...]:
-        return (n1, n2, n_outputs)
+    def shape(self, n1: int, n2: int, outputs: OutputCounts) -> tuple[int, ...]:
+        return (n1, n2, outputs[0])
 
-    def pairs(self, n_outputs: int) -> int:
-        return n_outputs
+    def pairs(self, outputs: OutputCounts) -> int:
+        return outputs[0]
 
     def products(
-        self, g1: Float[Array, "N1 K S R"], g2: Float[Array, "N2 K S R"]
-    ) -> Float[Array, "N1 S N2 S K"]:
+        self, g1: Float[Array, "N1 K S1 R"], g2: Float[Array, "N2 K S2 R"]
+    ) -> Float[Array, "N1 S1 N2 S2 K"]:
         by_output = jax.vmap(inner)(
             jax.vmap(_by_rows, 1)(g1), jax.vmap(_by_rows, 1)(g2)
         )
@@ -206,8 +211,8 @@ class Diagonal(AbstractLayout):
 
     def join(
         self,
-        products: Float[Array, "N1 S N2 S K"],
-        operands: Float[Array, "N1 S N2 S"],
+        products: Float[Array, "N1 S1 N2 S2 K"],
+        operands: Float[Array, "N1 S1 N2 S2"],
     ) -> Float[Array, "N1 N2 K"]:
         return jnp.sum(products * operands[..., None], axis=(1, 3))
 
@@ -223,15 +228,15 @@ class Trace(AbstractLayout):
 
     name = "trace"
 
-    def shape(self, n1: int, n2: int, n_outputs: int) -> tuple[int, ...]:
+    def shape(self, n1: int, n2: int, outputs: OutputCounts) -> tuple[int, ...]:
         return (n1, n2)
 
-    def pairs(self, n_outputs: int) -> int:
+    def pairs(self, outputs: OutputCounts) -> int:
         return 1
 
     def products(
-        self, g1: Float[Array, "N1 K S R"], g2: Float[Array, "N2 K S R"]
-    ) -> Float[Array, "N1 S N2 S"]:
+        self, g1: Float[Array, "N1 K S1 R"], g2: Float[Array, "N2 K S2 R"]
+    ) -> Float[Array, "N1 S1 N2 S2"]:
         a, b = (
             jnp.moveaxis(g, 1, 2).reshape(
                 g.shape[0] * g.shape[2], g.shape[1] * g.shape[3]
@@ -242,8 +247,8 @@ class Trace(AbstractLayout):
 
     def join(
         self,
-        products: Float[Array, "N1 S N2 S"],
-        operands: Float[Array, "N1 S N2 S"],
+        products: Float[Array, "N1 S1 N2 S2"],
+        operands: Float[Array, "N1 S1 N2 S2"],
     ) -> Float[Array, "N1 N2"]:
         return jnp.sum(products * operands, axis=(1, 3))
 
@@ -275,3 +280,21 @@ def find_layout(name: str) -> AbstractLayout:
     if name not in LAYOUTS:
         raise unknown_name("outputs", name, LAYOUTS)
     return LAYOUTS[name]
+
+
+def check_outputs(layout: AbstractLayout, outputs: OutputCounts) -> None:
+    """Refuse a layout of equal outputs for functions of unequally many.
+
+    Args:
+        layout: The layout.
+        outputs: Outputs along the rows and along the columns.
+
+    Raises:
+        ValueError: The layout holds equal outputs only, and there are none.
+    """
+    if layout.name != "full" and outputs[0] != outputs[1]:
+        raise ValueError(
+            f"outputs={layout.name!r} pairs equal outputs of both functions, but of "
+            f"apply=(a, b) a has {outputs[0]} and b has {outputs[1]}. Use "
+            "outputs='full', the kernel of every output of a with every one of b."
+        )

@@ -10,76 +10,122 @@ from jaxtyping import Array, Float, Shaped
 
 from ntkflow._types import Params
 from ntkflow.kernels._example import Example, Traced
-from ntkflow.kernels._layouts import AbstractLayout
+from ntkflow.kernels._layouts import AbstractLayout, OutputCounts
 from ntkflow.kernels._modes import Modes
 from ntkflow.kernels._tiles import Grid
+
+
+class Side(NamedTuple):
+    """A function and the examples it is evaluated on, along one side of a kernel.
+
+    Attributes:
+        example: The outputs of one example.
+        traced: The same, written out.
+        x: The examples.
+    """
+
+    example: Example
+    traced: Traced
+    x: Shaped[Array, "N ..."]
+
+    @property
+    def n_examples(self) -> int:
+        """How many examples there are."""
+        return self.x.shape[0]
+
+    @property
+    def n_outputs(self) -> int:
+        """Outputs of an example."""
+        return self.traced.n_outputs
 
 
 class Request(NamedTuple):
     """What is to be computed.
 
     Attributes:
-        example: The outputs of one example.
-        traced: The same, written out.
         params: The trained leaves.
-        x1: Examples along the rows.
-        x2: Examples along the columns; None for those along the rows.
+        rows: What is along the rows.
+        others: What is along the columns, another function or other examples; None
+            where it is the rows again and the kernel symmetric.
         layout: Which pairs of outputs are kept.
         by_leaf: Whether every leaf's part is wanted by itself.
         max_bytes: Bound on the working memory.
     """
 
-    example: Example
-    traced: Traced
     params: Params
-    x1: Shaped[Array, "N1 ..."]
-    x2: Shaped[Array, "N2 ..."] | None
+    rows: Side
+    others: Side | None
     layout: AbstractLayout
     by_leaf: bool
     max_bytes: int
 
     @property
+    def columns(self) -> Side:
+        """What is along the columns."""
+        return self.rows if self.others is None else self.others
+
+    @property
+    def sides(self) -> tuple[Side, ...]:
+        """Whatever has to be evaluated, once."""
+        return (self.rows,) if self.others is None else (self.rows, self.others)
+
+    @property
+    def one_function(self) -> bool:
+        """Whether the function along the columns is that along the rows."""
+        return self.columns.traced is self.rows.traced
+
+    @property
     def grid(self) -> Grid:
         """The pairs of examples."""
         return Grid(
-            self.x1,
-            self.x2,
+            self.rows.x,
+            None if self.others is None else self.others.x,
             self.layout,
-            self.traced.n_outputs,
+            self.n_outputs,
             self.dtype,
             self.max_bytes,
         )
 
     @property
-    def n_examples(self) -> int:
-        """Examples, each counted once."""
-        return self.grid.n_examples
-
-    @property
     def contracted(self) -> float:
         """Pairs of examples to contract: half of a symmetric kernel's."""
-        return self.grid.n1 * self.grid.n2 / (2 if self.x2 is None else 1)
+        pairs = self.rows.n_examples * self.columns.n_examples
+        return pairs / (2 if self.others is None else 1)
+
+    @property
+    def n_outputs(self) -> OutputCounts:
+        """Outputs along the rows and along the columns."""
+        return self.rows.n_outputs, self.columns.n_outputs
 
     @property
     def formed(self) -> int:
         """Pairs of outputs whose products are formed; the trace forms equal ones."""
-        return max(self.pairs, self.traced.n_outputs)
+        return max(self.pairs, *self.n_outputs)
 
     @property
     def dtype(self) -> np.dtype:
         """Dtype of the kernel."""
-        return self.traced.kernel_dtype
+        return np.promote_types(
+            *(s.traced.kernel_dtype for s in (self.rows, self.columns))
+        )
 
     @property
     def pairs(self) -> int:
         """Entries of the kernel for a pair of examples."""
-        return self.layout.pairs(self.traced.n_outputs)
+        return self.layout.pairs(self.n_outputs)
 
-    @property
-    def work(self) -> int:
-        """Bytes a reverse pass over one example needs besides what it returns."""
-        size = max(self.traced.dtype.itemsize, self.dtype.itemsize)
-        return self.traced.activations * (1 + self.traced.n_outputs) * size
+    def work(self, side: Side) -> int:
+        """Bytes of a reverse pass over one example, besides what it returns.
+
+        Args:
+            side: Where the example is.
+
+        Returns:
+            The bytes.
+        """
+        traced = side.traced
+        size = max(traced.dtype.itemsize, self.dtype.itemsize)
+        return traced.activations * (1 + traced.n_outputs) * size
 
 
 JACOBIAN: Final = "Jacobian"

@@ -1,6 +1,5 @@
 """The empirical neural tangent kernel of any equinox module."""
 
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -10,13 +9,14 @@ from jaxtyping import Array, Float, PyTree, Shaped
 
 from ntkflow._precision import at_full_precision
 from ntkflow._sharding import without_explicit_axes
-from ntkflow._types import KernelMethod, OutputLayout, Params
+from ntkflow._types import Apply, KernelMethod, OutputLayout, Params
 from ntkflow.kernels._choose import check_method
 from ntkflow.kernels._compute import compute_kernels
 from ntkflow.kernels._error_estimate import warn_if_loose
 from ntkflow.kernels._example import Example
 from ntkflow.kernels._finite import check_finite
-from ntkflow.kernels._inputs import check_bound, check_mesh, check_pair
+from ntkflow.kernels._functions import check_call, repeat_both
+from ntkflow.kernels._inputs import check_bound, check_mesh
 from ntkflow.kernels._layouts import find_layout
 from ntkflow.kernels._sharded import compute_sharded
 from ntkflow.models import named_leaves, partition
@@ -30,7 +30,7 @@ def ntk(
     outputs: OutputLayout = "trace",
     method: KernelMethod = "auto",
     max_bytes: int | None = None,
-    apply: Callable[..., Any] | None = None,
+    apply: Apply | None = None,
     trainable: PyTree | None = None,
     by_leaf: bool = False,
     mesh: jax.sharding.Mesh | None = None,
@@ -46,7 +46,8 @@ def ntk(
         x1: Examples along the rows.
         x2: Examples along the columns; by default those along the rows.
         outputs: "full" for [N1, K, N2, K], "diagonal" for [N1, N2, K], "trace" for
-            [N1, N2], the **sum** over outputs.
+            [N1, N2], the **sum** over outputs. Two functions of unequally many outputs
+            have only "full", [N1, K1, N2, K2].
         method: "structured" contracts cotangents and operands of matmuls,
             convolutions and lookups, "contraction" forms Jacobians tile by tile,
             "vector_products" forms neither and needs the least memory; "auto" is the
@@ -54,7 +55,9 @@ def ntk(
         max_bytes: Bound on the working memory in bytes, the result apart; by default
             `default_max_bytes()`.
         apply: `apply(model, x)` -> [K] for a kernel of anything but `model(x)`: a
-            derivative in x, a feature, a difference of outputs.
+            derivative in x, a feature, a difference of outputs. A pair `(a, b)` is the
+            block of two functions: a(model, x1[i]) along the rows, b(model, x2[j])
+            along the columns, whose examples may be of another kind.
         trainable: Which leaves count, as for `ntkflow.Problem`; by default all inexact
             arrays outside `Frozen`. Never those of an `equinox.nn.State`.
         by_leaf: Whether to return each leaf's part by itself.
@@ -85,7 +88,8 @@ def ntk(
     check_method(method)
     check_mesh(mesh)
     bound = check_bound(max_bytes)
-    first, second = check_pair(x1, x2)
+    call = check_call(apply, x1, x2)
+    first, second = call.x1, call.x2
     warn_if_loose(model)
     params, static = partition(without_explicit_axes(model), trainable)
     settings: dict[str, Any] = {
@@ -94,18 +98,22 @@ def ntk(
         "max_bytes": bound,
         "by_leaf": by_leaf,
     }
-    example = Example(static, apply)
+    example, other = call.examples(static)
     try:
         if mesh is None:
-            example = example.repeating(params, first, second)
-            kernels = compute_kernels(example, params, first, second, **settings)
+            example, other = repeat_both(example, other, params, first, second)
+            kernels = compute_kernels(
+                example, params, first, second, other=other, **settings
+            )
         else:
-            kernels = compute_sharded(example, params, first, second, mesh, **settings)
+            kernels = compute_sharded(
+                example, params, first, second, mesh, other=other, **settings
+            )
     except eqx.EquinoxRuntimeError:
         # Examples are numbered within their tile there, and here as they were given.
-        for x in (first, second):
+        for function, x in ((example, first), (other or example, second)):
             if x is not None:
-                _evaluate(example, params, x)
+                _evaluate(function, params, x)
         raise
     except Exception as error:
         if type(error).__name__ != "CustomVJPException":  # it is private to JAX
@@ -117,7 +125,7 @@ def ntk(
             "field(t, z)), ..., args=self.field); or use "
             "diffrax.RecursiveCheckpointAdjoint()."
         ) from error
-    check_finite(kernels, example, params, first, second)
+    check_finite(kernels, example, params, first, second, other=other)
     if not by_leaf:
         return kernels[0]
     names = [name for name, _ in named_leaves(params)]

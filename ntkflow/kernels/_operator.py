@@ -1,7 +1,6 @@
 """The kernel as a linear operator that is applied without being formed."""
 
 import math
-from collections.abc import Callable
 from typing import Any, final
 
 import equinox as eqx
@@ -13,10 +12,11 @@ from jaxtyping import Array, Float, PyTree, Shaped
 
 from ntkflow._precision import full_precision
 from ntkflow._sharding import without_explicit_axes
-from ntkflow._types import Params
+from ntkflow._types import ApplyOne, Params
 from ntkflow.kernels._compute import compute_kernels
 from ntkflow.kernels._error_estimate import warn_if_loose
 from ntkflow.kernels._example import Example, prepare
+from ntkflow.kernels._functions import check_function
 from ntkflow.kernels._inputs import check_bound, check_examples, check_mesh
 from ntkflow.kernels._memory import default_max_bytes
 from ntkflow.kernels._modes import Modes
@@ -67,7 +67,7 @@ class NTKOperator(lx.AbstractLinearOperator):
         model: PyTree,
         x: Shaped[Array | np.ndarray, "N ..."],
         *,
-        apply: Callable[..., Any] | None = None,
+        apply: ApplyOne | None = None,
         trainable: PyTree | None = None,
         max_bytes: int | None = None,
         mesh: jax.sharding.Mesh | None = None,
@@ -77,7 +77,8 @@ class NTKOperator(lx.AbstractLinearOperator):
         Args:
             model: An equinox module, called on one example.
             x: The examples.
-            apply: `apply(model, x)` -> [K] for anything but `model(x)`.
+            apply: `apply(model, x)` -> [K] for anything but `model(x)`; one function,
+                since the kernel between two is no symmetric operator.
             trainable: Which leaves count, as for `ntk`.
             max_bytes: Bound on the memory for activations, in bytes; by default
                 `default_max_bytes()`. It holds for each device.
@@ -87,6 +88,7 @@ class NTKOperator(lx.AbstractLinearOperator):
             ValueError: As for `ntk`; or the model lacks one of the two derivatives.
         """
         check_mesh(mesh)
+        check_function(apply)
         self.x = check_examples("x", x)
         warn_if_loose(model)
         self.params, static = partition(without_explicit_axes(model), trainable)

@@ -1,23 +1,23 @@
 """What a kernel will cost, and why it is computed the way it is."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Array, PyTree, Shaped
 
 from ntkflow._sharding import without_explicit_axes
-from ntkflow._types import KernelMethod, OutputLayout
+from ntkflow._types import Apply, KernelMethod, OutputLayout
 from ntkflow.kernels._choose import (
     cheapest,
     check_method,
     check_modes,
     estimate_all,
 )
-from ntkflow.kernels._example import Example, prepare
-from ntkflow.kernels._inputs import check_bound, check_pair
+from ntkflow.kernels._compute import request_of
+from ntkflow.kernels._functions import check_call, repeat_both
+from ntkflow.kernels._inputs import check_bound
 from ntkflow.kernels._layouts import find_layout
-from ntkflow.kernels._methods import Estimate, LeafPlan, Request
+from ntkflow.kernels._methods import Estimate, LeafPlan
 from ntkflow.models import named_leaves, partition
 
 
@@ -100,7 +100,7 @@ def plan(
     outputs: OutputLayout = "trace",
     method: KernelMethod = "auto",
     max_bytes: int | None = None,
-    apply: Callable[..., Any] | None = None,
+    apply: Apply | None = None,
     trainable: PyTree | None = None,
     by_leaf: bool = False,
 ) -> Plan:
@@ -127,26 +127,26 @@ def plan(
         tests/kernels/test_plan.py::test_plan_names_the_cheapest_method_that_fits,
         tests/kernels/test_plan.py::test_operations_are_those_of_the_formula
     """  # ruff: ignore[docstring-extraneous-exception]
-    layout = find_layout(outputs)
+    find_layout(outputs)
     check_method(method)
-    first, second = check_pair(x1, x2)
+    call = check_call(apply, x1, x2)
     params, static = partition(without_explicit_axes(model), trainable)
-    example = Example(static, apply).repeating(params, first, second)
-    example, traced = prepare(example, params, first)
-    request = Request(
-        example=example,
-        traced=traced,
-        params=params,
-        x1=first,
-        x2=second,
-        layout=layout,
-        by_leaf=by_leaf,
+    example, other = repeat_both(*call.examples(static), params, call.x1, call.x2)
+    request = request_of(
+        example,
+        params,
+        call.x1,
+        call.x2,
+        other,
+        outputs=outputs,
         max_bytes=check_bound(max_bytes),
+        by_leaf=by_leaf,
     )
-    check_modes(method, request.traced.modes)
+    check_modes(method, request)
     estimates = estimate_all(request)
     chosen = cheapest(request, estimates) if method == "auto" else method
-    shape = layout.shape(request.grid.n1, request.grid.n2, request.traced.n_outputs)
+    grid = request.grid
+    shape = request.layout.shape(grid.n1, grid.n2, grid.n_outputs)
     names = [name for name, _ in named_leaves(params)]
     found = estimates[chosen].leaves
     return Plan(

@@ -18,7 +18,13 @@ from ntkflow._precision import at_full_precision
 from ntkflow._types import KernelMethod, OutputLayout, Params
 from ntkflow.kernels._compute import compute_kernels
 from ntkflow.kernels._example import Example, trace
-from ntkflow.kernels._layouts import AbstractLayout, find_layout
+from ntkflow.kernels._functions import for_both
+from ntkflow.kernels._layouts import (
+    AbstractLayout,
+    OutputCounts,
+    check_outputs,
+    find_layout,
+)
 from ntkflow.kernels._mesh import fill_up, over_rows
 
 Kernels = tuple[Array, ...]
@@ -37,6 +43,7 @@ def compute_sharded(
     method: KernelMethod,
     max_bytes: int,
     by_leaf: bool,
+    other: Example | None = None,
 ) -> tuple[Float[Array, "..."], ...]:
     """The kernel, its rows divided among the devices of a mesh.
 
@@ -50,15 +57,18 @@ def compute_sharded(
         method: Name of the method, or "auto".
         max_bytes: Bound on the working memory of a device in bytes.
         by_leaf: Whether to return each leaf's part by itself.
+        other: The function along the columns, if it is another; then `x2` is given.
 
     Returns:
         One kernel, or one for each leaf.
     """
     layout = find_layout(outputs)
-    n_outputs = trace(example, params, x1).n_outputs
+    traced, other_traced = for_both(trace, example, other, params, x1, x2)
+    n_outputs = (traced.n_outputs, (other_traced or traced).n_outputs)
+    check_outputs(layout, n_outputs)
 
     def on_one_device(whole: Any, x: Shaped[Array, "n ..."]) -> Kernels:
-        example, params, x2 = whole
+        example, other, params, x2 = whole
 
         def compute(a: Array, b: Array | None) -> Kernels:
             return compute_kernels(
@@ -70,6 +80,7 @@ def compute_sharded(
                 method=method,
                 max_bytes=max_bytes,
                 by_leaf=by_leaf,
+                other=other,
             )
 
         if x2 is not None:
@@ -78,7 +89,7 @@ def compute_sharded(
 
     total = x1.shape[0]
     x1 = fill_up(x1, mesh.size)
-    found = over_rows(mesh, on_one_device, (example, params, x2), x1)
+    found = over_rows(mesh, on_one_device, (example, other, params, x2), x1)
     shape = layout.shape(total, total if x2 is None else x2.shape[0], n_outputs)
     return tuple(jax.lax.slice(k, (0,) * k.ndim, shape) for k in found)
 
@@ -87,7 +98,7 @@ def _ring(
     compute: Callable[[Array, Array | None], Kernels],
     layout: AbstractLayout,
     x: Shaped[Array, "n ..."],
-    n_outputs: int,
+    n_outputs: OutputCounts,
     mesh: Mesh,
 ) -> Kernels:
     """The rows of a symmetric kernel that belong to the examples of one device."""

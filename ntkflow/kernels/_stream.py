@@ -18,13 +18,14 @@ from jaxtyping import Array, Float, PyTree, Shaped
 
 from ntkflow._progress import Progress
 from ntkflow._sharding import without_explicit_axes
-from ntkflow._types import KernelMethod, OutputLayout
+from ntkflow._types import Apply, KernelMethod, OutputLayout
 from ntkflow.kernels._choose import check_method
 from ntkflow.kernels._compute import compute_kernels
 from ntkflow.kernels._example import Example, Traced, trace
 from ntkflow.kernels._finite import check_finite
-from ntkflow.kernels._inputs import check_bound, check_pair
-from ntkflow.kernels._layouts import find_layout
+from ntkflow.kernels._functions import check_call, for_both, repeat_both
+from ntkflow.kernels._inputs import check_bound
+from ntkflow.kernels._layouts import check_outputs, find_layout
 from ntkflow.models import partition
 from ntkflow.storage import Store, fingerprint, program
 
@@ -135,7 +136,7 @@ def stream(
     outputs: OutputLayout = "trace",
     method: KernelMethod = "auto",
     max_bytes: int | None = None,
-    apply: Callable[..., Any] | None = None,
+    apply: Apply | None = None,
     trainable: PyTree | None = None,
     progress: bool = True,
 ) -> StoredKernel:
@@ -169,25 +170,29 @@ def stream(
     layout = find_layout(outputs)
     check_method(method)
     bound = check_bound(max_bytes)
-    first, second = check_pair(x1, x2)
+    call = check_call(apply, x1, x2)
+    first, second = call.x1, call.x2
     params, static = partition(without_explicit_axes(model), trainable)
-    example = Example(static, apply).repeating(params, first, second)
-    traced = trace(example, params, first)
+    example, other = repeat_both(*call.examples(static), params, first, second)
+    traced, other_traced = for_both(trace, example, other, params, first, second)
+    counts = (traced.n_outputs, (other_traced or traced).n_outputs)
+    check_outputs(layout, counts)
     n1, n2 = first.shape[0], (first if second is None else second).shape[0]
-    each = layout.pairs(traced.n_outputs) * traced.kernel_dtype.itemsize
+    dtype = np.promote_types(traced.kernel_dtype, (other_traced or traced).kernel_dtype)
+    each = layout.pairs(counts) * dtype.itemsize
     # The tile, its mirror image while it is written, and as much again to compute it.
     tile = max(1, min(max(n1, n2), math.isqrt(bound // (4 * each))))
     tile = math.ceil(max(n1, n2) / math.ceil(max(n1, n2) / tile))
     about = {
-        "shape": layout.shape(n1, n2, traced.n_outputs),
+        "shape": layout.shape(n1, n2, counts),
         "outputs": outputs,
-        "dtype": traced.kernel_dtype.name,
+        "dtype": dtype.name,
         "tile": tile,
         "examples": (n1, n2),
         "symmetric": second is None,
         "max_bytes": bound,
     }
-    computed = program(_derivative(example, traced), params, first[0])
+    computed = _programs(example, other, params, first, second)
     digest = fingerprint((params, first, second), computed, (method, about))
     store = Store(path)
     _claim(store, digest, about)
@@ -211,10 +216,25 @@ def stream(
                 method=method,
                 max_bytes=max(1, bound // 2),
                 by_leaf=False,
+                other=other,
             )
-            check_finite((block,), example, params, rows, columns, (i * tile, j * tile))
+            starts = (i * tile, j * tile)
+            check_finite((block,), example, params, rows, columns, starts, other)
             store.write(name, {"tile": np.asarray(block)})
     return StoredKernel(path)
+
+
+def _programs(
+    example: Example, other: Example | None, params: PyTree, x1: Array, x2: Array | None
+) -> str | tuple[str, str]:
+    """What is computed, by its digest; of two functions both."""
+
+    def of_one(one: Example, params: PyTree, x: Array) -> str:
+        derivative = _derivative(one, trace(one, params, x))
+        return program(derivative, params, x[0])
+
+    rows, columns = for_both(of_one, example, other, params, x1, x2)
+    return rows if columns is None else (rows, columns)
 
 
 def _derivative(example: Example, traced: Traced) -> Callable[..., Any]:

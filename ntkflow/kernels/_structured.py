@@ -8,12 +8,12 @@ Jacobian Σ_s g_s u_sᵀ after all, formed as one product.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, final
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float
 
 from ntkflow._precision import full_precision
 from ntkflow.kernels._factors import (
@@ -21,7 +21,9 @@ from ntkflow.kernels._factors import (
     KEEPING,
     NESTED,
     Factors,
+    Pair,
     choose_factors,
+    taps_of,
 )
 from ntkflow.kernels._features import Features, distinct, make_features
 from ntkflow.kernels._layouts import AbstractLayout
@@ -30,6 +32,7 @@ from ntkflow.kernels._methods import (
     Estimate,
     LeafPlan,
     Request,
+    Side,
     through_jacobian,
 )
 from ntkflow.kernels._modes import Modes
@@ -48,6 +51,9 @@ STACKED: Final = 4
 loop hands out, step after step. With it the cheaper of this method and the contraction
 was taken in all of 13 Neural ODEs measured on a CPU (states 2 to 16, widths 32 to 512,
 one and two hidden layers); with less than 3.7 or more than 4.9 it was not."""
+
+Sides = tuple[Factors, Factors]
+"""How each leaf enters along the rows and along the columns."""
 
 
 @final
@@ -88,19 +94,12 @@ class Structured(AbstractMethod):
         leaves = jax.tree.leaves(request.params)
         factors = choose_factors(request, len(leaves))
         cost = _cost(request, factors, leaves)
-        plans = _leaf_plans(request, factors, leaves)
-        once = request.traced.flops
-        # A reverse pass an output: to the taps, and to the leaves of unknown uses.
-        sizes = [math.prod(leaf.shape) for leaf in leaves]
-        unknown = sum(
-            size
-            for size, groups in zip(sizes, factors.groups, strict=True)
-            if groups is None
-        )
-        backward = request.traced.n_outputs * once * (1 + unknown / max(1, sum(sizes)))
-        stacked = STACKED * _numbers_of_loops(factors, request.traced.n_outputs)
+        plans = _leaf_plans(request, factors[0], leaves)
         return Estimate(
-            passes=request.n_examples * (once + backward + stacked),
+            passes=sum(
+                _passes(side, own, leaves)
+                for side, own in zip(request.sides, factors, strict=False)
+            ),
             contraction=sum(plan.flops for plan in plans),
             least=least_bytes(cost),
             tiling=plan_tiles(request.grid, cost),
@@ -121,52 +120,59 @@ class Structured(AbstractMethod):
         cost = _cost(request, factors, leaves)
         tiling = checked_tiling(self.name, request.grid, cost)
 
-        def features(x: Shaped[Array, "n ..."]) -> Features:
-            return jax.vmap(lambda xi: make_features(request, factors, leaves, xi))(x)
+        def features_of(side: Side, own: Factors) -> Callable[..., Features]:
+            return jax.vmap(lambda xi: make_features(request, side, own, leaves, xi))
 
         def contract(first: Features, second: Features) -> tuple[Array, ...]:
             return _contract(request, factors, first, second)
 
-        return compute_tiles(request.grid, features, contract, tiling)
+        features = features_of(request.rows, factors[0])
+        others = features_of(request.columns, factors[1])
+        return compute_tiles(request.grid, features, contract, tiling, others)
 
 
 def _contract(
-    request: Request, factors: Factors, first: Features, second: Features
+    request: Request, factors: Sides, first: Features, second: Features
 ) -> tuple[Float[Array, "..."], ...]:
-    layout = request.layout
-    cotangents = dict(
-        zip(
-            distinct(factors),
-            zip(first.cotangents, second.cotangents, strict=True),
-            strict=True,
-        )
-    )
-    joined = dict.fromkeys(group.taps for group in factors.of({FACTORED}))
-    products = {taps: _products(layout, *cotangents[taps]) for taps in joined}
+    layout, (rows, columns) = request.layout, factors
+    cotangents1 = dict(zip(distinct(rows), first.cotangents, strict=True))
+    cotangents2 = dict(zip(distinct(columns), second.cotangents, strict=True))
+
+    def cotangents(pair: Pair) -> tuple[Array, Array]:
+        return cotangents1[pair[0].taps], cotangents2[pair[1].taps]
+
+    factored = zip(rows.of({FACTORED}), columns.of({FACTORED}), strict=True)
+    joined = {taps_of(pair): pair for pair in factored}
+    products = {
+        taps: _products(layout, *cotangents(pair)) for taps, pair in joined.items()
+    }
     jacobians = iter(zip(first.jacobians, second.jacobians, strict=True))
     operands = iter(zip(first.operands, second.operands, strict=True))
     n1, n2 = first.counted.shape[0], second.counted.shape[0]
-    unused = jnp.zeros(layout.shape(n1, n2, request.traced.n_outputs), request.dtype)
+    unused = jnp.zeros(layout.shape(n1, n2, request.n_outputs), request.dtype)
     kernels = []
-    for groups, form in zip(factors.groups, factors.forms, strict=True):
+    for groups, others, form in zip(
+        rows.groups, columns.groups, rows.forms, strict=True
+    ):
         if form not in KEEPING:
             kernels.append(layout.gram(*next(jacobians)))
             continue
         kernel = unused
-        for group, u1, u2 in zip(groups or (), *next(operands), strict=True):
+        pairs = zip(groups or (), others or (), strict=True)
+        for pair, u1, u2 in zip(pairs, *next(operands), strict=True):
             inner = inner_operands(u1, u2)
             if form == NESTED:
-                kernel += _nest(*cotangents[group.taps], inner)
+                kernel += _nest(*cotangents(pair), inner)
             else:
-                kernel += _join(layout, products[group.taps], inner)
+                kernel += _join(layout, products[taps_of(pair)], inner)
         kernels.append(kernel)
     return tuple(kernels) if request.by_leaf else (sum(kernels[1:], start=kernels[0]),)
 
 
 def _products(
     layout: AbstractLayout,
-    g1: Float[Array, "n1 K B S R"],
-    g2: Float[Array, "n2 K B S R"],
+    g1: Float[Array, "n1 K1 B S1 R"],
+    g2: Float[Array, "n2 K2 B S2 R"],
 ) -> Float[Array, "B ..."]:
     if g1.shape[2] == 1:
         return layout.products(g1[:, :, 0], g2[:, :, 0])[None]
@@ -176,7 +182,7 @@ def _products(
 def _join(
     layout: AbstractLayout,
     products: Float[Array, "B ..."],
-    operands: Float[Array, "B n1 S n2 S"],
+    operands: Float[Array, "B n1 S1 n2 S2"],
 ) -> Float[Array, "..."]:
     if products.shape[0] == 1:
         return layout.join(products[0], operands[0])
@@ -184,22 +190,22 @@ def _join(
 
 
 def _nest(
-    g1: Float[Array, "n1 K B S R"],
-    g2: Float[Array, "n2 K B S R"],
-    operands: Float[Array, "B n1 S n2 S"],
-) -> Float[Array, "n1 K n2 K"]:
+    g1: Float[Array, "n1 K1 B S1 R"],
+    g2: Float[Array, "n2 K2 B S2 R"],
+    operands: Float[Array, "B n1 S1 n2 S2"],
+) -> Float[Array, "n1 K1 n2 K2"]:
     """⟨g, ⟨u, u'⟩ g'⟩ of the full layout, every product one of matrices."""
     n1, n_outputs, n_blocks, n_positions, n_rows = g1.shape
-    n2 = g2.shape[0]
+    n2, others, _, positions, _ = g2.shape
     # Outputs last, so that what is summed over next lies together.
     beside = jnp.transpose(g2, (0, 2, 3, 4, 1))
-    beside = beside.reshape(n2, n_blocks, n_positions, n_rows * n_outputs)
+    beside = beside.reshape(n2, n_blocks, positions, n_rows * others)
     weights = jnp.transpose(operands, (3, 0, 1, 2, 4))
-    weights = weights.reshape(n2, n_blocks, n1 * n_positions, n_positions)
+    weights = weights.reshape(n2, n_blocks, n1 * n_positions, positions)
     with full_precision():
         moved = weights @ beside
-        moved = moved.reshape(n2, n_blocks, n1, n_positions * n_rows, n_outputs)
-        moved = jnp.moveaxis(moved, 1, 2).reshape(n2, n1, -1, n_outputs)
+        moved = moved.reshape(n2, n_blocks, n1, n_positions * n_rows, others)
+        moved = jnp.moveaxis(moved, 1, 2).reshape(n2, n1, -1, others)
         nested = g1.reshape(1, n1, n_outputs, -1) @ moved
     return jnp.transpose(nested, (1, 2, 0, 3))
 
@@ -232,17 +238,63 @@ def _numbers_of_loops(factors: Factors, n_outputs: int) -> int:
     )
 
 
-def _cost(request: Request, factors: Factors, leaves: Sequence[Array]) -> Cost:
-    n_outputs, itemsize = request.traced.n_outputs, request.dtype.itemsize
+def _passes(side: Side, factors: Factors, leaves: Sequence[Array]) -> float:
+    """Operations of making the features along one side."""
+    once = side.traced.flops
+    # A reverse pass an output: to the taps, and to the leaves of unknown uses.
+    sizes = [math.prod(leaf.shape) for leaf in leaves]
+    unknown = sum(
+        size
+        for size, groups in zip(sizes, factors.groups, strict=True)
+        if groups is None
+    )
+    backward = side.n_outputs * once * (1 + unknown / max(1, sum(sizes)))
+    stacked = STACKED * _numbers_of_loops(factors, side.n_outputs)
+    return side.n_examples * (once + backward + stacked)
 
-    def positions(group: Group) -> int:
-        return group.n_blocks * group.n_positions
+
+def _positions(group: Group) -> int:
+    return group.n_blocks * group.n_positions
+
+
+def _cost(request: Request, factors: Sides, leaves: Sequence[Array]) -> Cost:
+    rows, columns = factors
+    (n_outputs, others), itemsize = request.n_outputs, request.dtype.itemsize
+    # Every example is allowed what the larger of the two functions takes.
+    sides = zip(request.sides, factors, strict=False)
+    examples, works = zip(
+        *(_example_cost(request, side, own, leaves) for side, own in sides),
+        strict=True,
+    )
+    factored = zip(rows.of({FACTORED}), columns.of({FACTORED}), strict=True)
+    # The products of a set of taps live until its leaves have been joined.
+    pairs = (request.pairs + 1) * sum(
+        _positions(g) * other.n_positions
+        for g, other in {taps_of(pair): pair for pair in factored}.values()
+    )
+    pairs += sum(
+        _positions(g) * (2 * other.n_positions + (n_outputs + others) * g.n_rows)
+        for g, other in zip(rows.of({NESTED}), columns.of({NESTED}), strict=True)
+    )
+    kernels = len(leaves) if request.by_leaf else 1
+    return Cost(
+        example=max(examples),
+        work=max(works),
+        pair=((kernels + 2) * request.pairs + 2 * pairs) * itemsize,
+    )
+
+
+def _example_cost(
+    request: Request, side: Side, factors: Factors, leaves: Sequence[Array]
+) -> tuple[int, int]:
+    """Bytes of the features of an example, and of making them."""
+    n_outputs, itemsize = side.n_outputs, request.dtype.itemsize
 
     def cotangents(groups: Iterable[Group]) -> int:
-        return n_outputs * sum(positions(g) * g.n_rows for g in groups)
+        return n_outputs * sum(_positions(g) * g.n_rows for g in groups)
 
     def operands(groups: Iterable[Group]) -> int:
-        return sum(positions(g) * (2 if g.looks_up else g.n_columns) for g in groups)
+        return sum(_positions(g) * (2 if g.looks_up else g.n_columns) for g in groups)
 
     kept = list(distinct(factors).values())
     plain = sum(
@@ -254,18 +306,4 @@ def _cost(request: Request, factors: Factors, leaves: Sequence[Array]) -> Cost:
     # What Jacobians are assembled of is not kept.
     passing = [group for group in factors.known if group not in factors.kept]
     work = cotangents(passing) + operands(passing)
-    # The products of a set of taps live until its leaves have been joined.
-    pairs = (request.pairs + 1) * sum(
-        positions(g) * g.n_positions
-        for g in {group.taps: group for group in factors.of({FACTORED})}.values()
-    )
-    pairs += sum(
-        positions(g) * (2 * g.n_positions + 2 * n_outputs * g.n_rows)
-        for g in factors.of({NESTED})
-    )
-    kernels = len(leaves) if request.by_leaf else 1
-    return Cost(
-        example=example * itemsize,
-        work=request.work + work * itemsize,
-        pair=((kernels + 2) * request.pairs + 2 * pairs) * itemsize,
-    )
+    return example * itemsize, request.work(side) + work * itemsize

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from ntkflow.kernels._layouts import AbstractLayout
+from ntkflow.kernels._layouts import AbstractLayout, OutputCounts
 
 Features = Any
 """Arrays whose first axis is the example."""
@@ -35,7 +35,7 @@ class Grid(NamedTuple):
         x1: Examples along the rows: an array, or several with the examples first.
         x2: Examples along the columns; None for those along the rows.
         layout: Which pairs of outputs are kept.
-        n_outputs: Outputs K.
+        n_outputs: Outputs along the rows and along the columns.
         dtype: Dtype of the kernel.
         max_bytes: Bound on the working memory.
     """
@@ -43,7 +43,7 @@ class Grid(NamedTuple):
     x1: Any
     x2: Any
     layout: AbstractLayout
-    n_outputs: int
+    n_outputs: OutputCounts
     dtype: np.dtype
     max_bytes: int
 
@@ -199,6 +199,7 @@ def compute_tiles(
     features: Callable[[Any], Features],
     contract: Callable[[Features, Features], Kernels],
     tiling: Tiling,
+    others: Callable[[Any], Features] | None = None,
 ) -> Kernels:
     """Compute kernels from features.
 
@@ -207,6 +208,8 @@ def compute_tiles(
         features: Examples -> features.
         contract: Features of two sets of examples -> blocks of the kernels.
         tiling: How the examples are cut.
+        others: The same along the columns of a kernel of two functions; None for
+            `features`.
 
     Returns:
         The kernels.
@@ -216,7 +219,11 @@ def compute_tiles(
     rows = _cut(grid.x1, tiling.rows, make, tiling)
     x2 = grid.x2
     symmetric = x2 is None
-    columns = rows if x2 is None else _cut(x2, tiling.columns, make, tiling)
+    if x2 is None:
+        columns = rows
+    else:
+        made = make if others is None else jax.checkpoint(others)
+        columns = _cut(x2, tiling.columns, made, tiling)
     sweep = _Sweep(grid.layout, rows, columns, block)
     if rows.n_tiles == columns.n_tiles == 1:
         kernels = contract(*jax.lax.optimization_barrier((rows.at(0), columns.at(0))))

@@ -62,10 +62,29 @@ class Use(NamedTuple):
         return None
 
 
+class Reading(NamedTuple):
+    """How a use reads its leaf: uses stack, and are contracted, if this is equal.
+
+    Attributes:
+        stages: Axes that the leaf's numbers are addressed by.
+        rows: Axes of the last stage that are rows.
+        blocks: Where along the leaf its blocks run, as (stage, axis).
+        split: Into how many blocks the rows are split.
+        looked_up: Whether the operand is an index.
+    """
+
+    stages: tuple[Stage, ...]
+    rows: frozenset[int]
+    blocks: tuple[tuple[int, int], ...]
+    split: int
+    looked_up: bool
+
+
 class Group(NamedTuple):
     """Uses of one leaf that are stacked along positions.
 
     Attributes:
+        reading: How all of them read the leaf.
         uses: The uses.
         n_blocks: B.
         n_positions: S.
@@ -73,6 +92,7 @@ class Group(NamedTuple):
         n_columns: C, numbers in a u; 1 where the leaf is added or repeated.
     """
 
+    reading: Reading
     uses: tuple[Use, ...]
     n_blocks: int
     n_positions: int
@@ -93,16 +113,6 @@ class Group(NamedTuple):
         return isinstance(self.uses[0].view, Rows)
 
 
-class _Reading(NamedTuple):
-    """How a use reads its leaf: uses stack if this is equal."""
-
-    stages: tuple[Stage, ...]
-    rows: frozenset[int]
-    blocks: tuple[tuple[int, int], ...]
-    split: int
-    looked_up: bool
-
-
 def group_uses(program: Program, n_leaves: int) -> list[tuple[Group, ...] | None]:
     """Group the uses of every leaf.
 
@@ -117,7 +127,7 @@ def group_uses(program: Program, n_leaves: int) -> list[tuple[Group, ...] | None
     live = _live_steps(program)
     opaque = {leaf for step, leaf in program.opaque if step in live or step < 0}
     consumers = _consumers(program, live)
-    readings: list[dict[_Reading, list[Use]]] = [{} for _ in range(n_leaves)]
+    readings: list[dict[Reading, list[Use]]] = [{} for _ in range(n_leaves)]
     for encounter in program.encounters:
         leaf = encounter.chain.leaf
         if encounter.step in live and leaf not in opaque:
@@ -133,14 +143,47 @@ def group_uses(program: Program, n_leaves: int) -> list[tuple[Group, ...] | None
         if not empty and (leaf in opaque or not apart):
             groups.append(None)
         else:
-            found = [_stack(uses) for uses in ([] if empty else read.values())]
+            every = {} if empty else read
+            found = [_stack(reading, uses) for reading, uses in every.items()]
             groups.append(tuple(group for group in found if group.n_positions))
     return groups
 
 
-def _stack(uses: list[Use]) -> Group:
+def match_groups(
+    rows: tuple[Group, ...] | None, columns: tuple[Group, ...] | None
+) -> tuple[tuple[Group, ...], tuple[Group, ...]] | None:
+    """The groups of a leaf in two functions, those that are contracted side by side.
+
+    Uses that read different numbers of the leaf have no part in the kernel of both.
+
+    Args:
+        rows: The leaf's groups in one function, as `group_uses` found them.
+        columns: Its groups in the other.
+
+    Returns:
+        As many groups of each, in one order; or None if the leaf must be treated
+        through its Jacobian, since it is read in two ways that do not stack.
+
+    Verified by: tests/kernels/test_cross.py::test_leaves_are_matched_use_by_use
+    """
+    if rows == () or columns == ():  # one of the functions does not depend on the leaf
+        return (), ()
+    if rows is None or columns is None:
+        return None
+    found: list[tuple[Group, Group]] = []
+    for row in rows:
+        for column in columns:
+            if row.reading == column.reading:
+                found.append((row, column))
+            elif not disjoint(row.reading.stages, column.reading.stages):
+                return None
+    return tuple(row for row, _ in found), tuple(column for _, column in found)
+
+
+def _stack(reading: Reading, uses: list[Use]) -> Group:
     first = uses[0]
     return Group(
+        reading=reading,
         uses=tuple(uses),
         n_blocks=size_of(first.tap_shape, first.blocks),
         n_positions=sum(size_of(use.tap_shape, use.positions) for use in uses),
@@ -153,7 +196,7 @@ def _use(
     program: Program,
     encounter: Encounter,
     consumers: Mapping[int, list[tuple[int, int]]],
-) -> tuple[_Reading, Use]:
+) -> tuple[Reading, Use]:
     meeting, chain = describe(program, encounter), encounter.chain
     step = program.steps[encounter.step]
     frame, n_loops = step.frame, len(step.frame)
@@ -192,7 +235,7 @@ def _use(
         scales=(*chain.scales, *scales),
         sign=meeting.sign * flip * (-1.0 if chain.negative else 1.0),
     )
-    reading = _Reading(
+    reading = Reading(
         chain.stages,
         meeting.row_axes,
         tuple(where for where, _, _ in blocks if where[1] >= 0),

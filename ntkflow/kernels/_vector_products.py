@@ -49,10 +49,11 @@ class VectorProducts(AbstractMethod):
         Returns:
             Operations and memory.
         """
-        once, columns = request.traced.flops, request.grid.n2 * request.traced.n_outputs
+        rows, columns = request.rows, request.columns
         # A vjp of one example, then a jvp of all rows, which costs twice a pass.
+        once = 2 * columns.traced.flops + 2 * rows.n_examples * rows.traced.flops
         return Estimate(
-            passes=columns * once * (2 + 2 * request.grid.n1),
+            passes=columns.n_examples * columns.n_outputs * once,
             contraction=0,
             least=sum(_bytes(request)),
             tiling=None,
@@ -67,12 +68,12 @@ class VectorProducts(AbstractMethod):
         Returns:
             One kernel; or one for each trained leaf, if they were asked for.
         """
-        example, params, x1 = request.example, request.params, request.x1
+        (example, traced, x1), params = request.rows, request.params
         _, push = jax.linearize(
             lambda p: jax.vmap(lambda xi: example(p, xi))(x1), params
         )
         kernels = self.by_columns(request, push)
-        if request.traced.modes.drops:
+        if traced.modes.drops:
             kernels = finite_or(
                 kernels,
                 lambda: self.by_columns(
@@ -82,7 +83,7 @@ class VectorProducts(AbstractMethod):
         return kernels
 
     def by_columns(
-        self, request: Request, push: Callable[[Params], Float[Array, "N1 K"]]
+        self, request: Request, push: Callable[[Params], Float[Array, "N1 K1"]]
     ) -> tuple[Float[Array, "..."], ...]:
         """All columns, as many at once as the memory bound allows.
 
@@ -93,13 +94,11 @@ class VectorProducts(AbstractMethod):
         Returns:
             One kernel; or one for each trained leaf, if they were asked for.
         """
-        example, params = request.example, request.params
-        x2 = request.x1 if request.x2 is None else request.x2
-        n_outputs = request.traced.n_outputs
+        (example, traced, x2), params = request.columns, request.params
 
         def columns(
-            xj: Shaped[Array, "..."], e: Float[Array, " K"]
-        ) -> tuple[Float[Array, "N1 K"], ...]:
+            xj: Shaped[Array, "..."], e: Float[Array, " K2"]
+        ) -> tuple[Float[Array, "N1 K1"], ...]:
             _, pull = jax.vjp(lambda p: example(p, xj), params)
             (gradient,) = pull(e)
             parts = _by_leaf(gradient) if request.by_leaf else [gradient]
@@ -108,15 +107,15 @@ class VectorProducts(AbstractMethod):
         n_rows, n_columns = self.batch(request)
 
         def of_example(xj: Shaped[Array, "..."]) -> tuple[Float[Array, "..."], ...]:
-            basis = jnp.eye(n_outputs, dtype=request.traced.dtype)
-            # Each [K, N1, K].
+            basis = jnp.eye(traced.n_outputs, dtype=traced.dtype)
+            # Each [K2, N1, K1].
             kernels = jax.lax.map(lambda e: columns(xj, e), basis, batch_size=n_columns)
             return tuple(_keep(request.layout.name, kernel) for kernel in kernels)
 
         rows = jax.lax.map(of_example, x2, batch_size=n_rows)
         # The mapped axis, the columns' examples, leads.
         kernels = tuple(_order(request.layout.name, kernel) for kernel in rows)
-        if request.x2 is None:
+        if request.others is None:
             return tuple(request.layout.symmetrize(kernel) for kernel in kernels)
         return kernels
 
@@ -140,17 +139,20 @@ class VectorProducts(AbstractMethod):
                 "Raise max_bytes."
             )
         most = (request.max_bytes - fixed) // each
-        n_outputs = request.traced.n_outputs
-        return min(request.grid.n2, max(1, most // n_outputs)), min(n_outputs, most)
+        n_outputs = request.columns.n_outputs
+        return min(request.columns.n_examples, max(1, most // n_outputs)), min(
+            n_outputs, most
+        )
 
 
 def _bytes(request: Request) -> tuple[int, int]:
     """What is held throughout, and what one column takes besides."""
     leaves = jax.tree.leaves(request.params)
     numbers = sum(math.prod(leaf.shape) for leaf in leaves)
-    forward = request.grid.n1 * request.traced.activations
+    forward = request.rows.n_examples * request.rows.traced.activations
+    most = max(forward, request.columns.traced.activations)
     size = request.dtype.itemsize
-    return forward * size, max(1, (2 * numbers + forward) * size)
+    return forward * size, max(1, (2 * numbers + most) * size)
 
 
 def _by_leaf(gradient: Params) -> list[Params]:
@@ -165,7 +167,7 @@ def _by_leaf(gradient: Params) -> list[Params]:
     ]
 
 
-def _keep(layout: str, kernel: Float[Array, "K N1 K"]) -> Float[Array, "..."]:
+def _keep(layout: str, kernel: Float[Array, "K2 N1 K1"]) -> Float[Array, "..."]:
     if layout == "full":
         return kernel
     diagonal = jnp.diagonal(kernel, axis1=0, axis2=2)  # [N1, K]

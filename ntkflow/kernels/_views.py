@@ -130,7 +130,10 @@ Operand = Float[Array, "... B S C"] | Selected
 """Operands u of a group's uses: blocks, positions, columns."""
 
 
-def inner_operands(first: Operand, second: Operand) -> Float[Array, "B n1 S n2 S"]:
+def inner_operands(
+    first: Float[Array, "n1 B S1 C"] | Selected,
+    second: Float[Array, "n2 B S2 C"] | Selected,
+) -> Float[Array, "B n1 S1 n2 S2"]:
     """⟨u, u'⟩ of every two examples and positions, block by block.
 
     Args:

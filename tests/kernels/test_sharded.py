@@ -36,6 +36,10 @@ for mesh, outputs, other in cases:
     if other is None:
         axes = {"full": (2, 3, 0, 1), "diagonal": (1, 0, 2), "trace": (1, 0)}
         np.testing.assert_array_equal(found, found.transpose(axes[outputs]))
+pair = (lambda m, x: m(x), lambda m, x: m(x)[:2])  # two functions
+expected = np.asarray(nf.ntk(model, x1, apply=pair, outputs="full"))
+found = np.asarray(nf.ntk(model, x1, apply=pair, outputs="full", mesh=meshes[0]))
+np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
 whole = nf.ntk(model, x1[:16], outputs="full", mesh=meshes[0])
 assert len(whole.sharding.device_set) == 8
 assert whole.addressable_shards[0].data.shape[0] == 2

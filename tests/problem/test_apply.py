@@ -127,25 +127,35 @@ def test_a_run_trains_it_and_is_read_back(tmp_path):
     np.testing.assert_allclose(trained, saved, rtol=1e-10)
 
 
-def test_a_cross_block_is_cut_out_of_the_kernel_of_both():
-    """As docs/kernels.md says: values and residuals, at other points."""
-    points = jnp.linspace(-0.5, 0.8, 3)[:, None]
+def test_traces_of_blocks_weigh_terms_so_that_they_converge_alike():
+    """As docs/concepts.md says, after Wang, Yu & Perdikaris (2022)."""
+    ends, points = X[jnp.asarray([0, 3])], X[1:3]
+    blocks = {
+        (i, j): np.asarray(ntk(MODEL, x1, x2, apply=(a, b)))
+        for i, (a, x1) in enumerate([(value, ends), (residual, points)])
+        for j, (b, x2) in enumerate([(value, ends), (residual, points)])
+    }
+    whole = np.block([[blocks[i, j] for j in (0, 1)] for i in (0, 1)])
+    np.testing.assert_allclose(whole, whole.T, rtol=1e-10, atol=1e-12)
+    assert np.linalg.eigvalsh(whole).min() > -1e-10 * np.trace(whole)
+    weights = [np.trace(whole) / np.trace(blocks[i, i]) for i in (0, 1)]
 
-    def both(model, x):
-        return jnp.concatenate([value(model, x), residual(model, x)])
+    inside = jnp.asarray([0.0, 0.0, 1.0, 1.0])
+    x = jnp.column_stack([jnp.concatenate([ends, points]), inside])
+    y = jnp.column_stack([jnp.zeros(4), jnp.repeat(jnp.asarray(weights), 2)])
 
-    block = ntk(MODEL, X, points, apply=both, outputs="full")[:, :1, :, 1:]
-    params, static = eqx.partition(MODEL, eqx.is_inexact_array)
-    flat, unravel = ravel_pytree(params)
+    def terms(model, x):
+        point = x[:1]
+        return jnp.where(x[1] == 1, residual(model, point), value(model, point))
 
-    def jacobian(function, x):
-        def outputs(theta):
-            model = eqx.combine(unravel(theta), static)
-            return jax.vmap(lambda point: function(model, point))(x)
+    def weighted(f, y):
+        return 0.5 * y[1] * (f[0] - y[0]) ** 2
 
-        return jax.jacrev(outputs)(flat)
-
-    expected = jnp.einsum(
-        "ikp,jlp->ikjl", jacobian(value, X), jacobian(residual, points)
-    )
-    np.testing.assert_allclose(block, expected, rtol=1e-9, atol=1e-12)
+    problem = Problem(MODEL, x, y, apply=terms, loss=weighted)
+    kernel = np.asarray(ntk(problem.model, problem.x))
+    np.testing.assert_allclose(kernel, whole, rtol=1e-9, atol=1e-11)
+    # The flow of the outputs is −K ∇ℓ(f), and the slope of ∇ℓ is the weight.
+    f = problem.outputs(problem.params, problem.x)
+    slopes = jax.vmap(jax.hessian(problem.loss))(f, problem.y)[:, 0, 0]
+    rates = np.diag(kernel) * np.asarray(slopes)
+    np.testing.assert_allclose(rates[:2].sum(), rates[2:].sum(), rtol=1e-9)
