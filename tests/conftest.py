@@ -37,8 +37,9 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-# Every annotated shape and dtype of the library is checked at run time, for a tenth of
-# the time: the parts of the gate that run few tests of functions seen by others skip it.
+# Every annotated shape and dtype of the library is checked at run time, which takes a
+# tenth of the time and 20 seconds to begin with. Those parts of the gate skip it whose
+# functions are called by the other tests.
 if os.environ.get("NTKFLOW_CHECK_SHAPES", "1") != "0":
     jaxtyping.install_import_hook("ntkflow", "beartype.beartype")
 
