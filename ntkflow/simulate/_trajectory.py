@@ -293,7 +293,9 @@ def final_attrs(reason: Reason, stats: Mapping[str, Any]) -> dict[str, Any]:
         JSON-able attributes.
     """
     attrs = {"reason": reason.name.lower(), "t_reached": stats["t_reached"]}
-    if stats["stopped_by"]:
+    if "member_reasons" in stats:
+        attrs["member_reasons"] = stats["member_reasons"]
+    elif stats["stopped_by"]:
         attrs |= {key: stats[key] for key in ("stopped_by", "stopped_at")}
     if stats.get("failure"):
         attrs["failure"] = stats["failure"]
