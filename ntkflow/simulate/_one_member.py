@@ -96,8 +96,8 @@ def _with_end(
     own: xr.Dataset, stop: float, at_stop: Mapping[str, np.ndarray]
 ) -> xr.Dataset:
     """The dataset with what was read at a stop in place of its last save time."""
-    times = own["time"].copy()
-    times.values[-1] = stop
+    times = own["time"].values.copy()
+    times[-1] = stop
     changed = {}
     for name, variable in own.data_vars.items():
         if "time" in variable.dims:
@@ -105,4 +105,4 @@ def _with_end(
             values[-1] = at_stop.get(str(name), np.nan)
             values = np.moveaxis(values, 0, variable.dims.index("time"))
             changed[name] = variable.copy(data=values)
-    return own.assign(changed).assign_coords(time=("time", times.values, times.attrs))
+    return own.assign(changed).assign_coords(time=("time", times, own["time"].attrs))

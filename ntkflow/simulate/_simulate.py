@@ -128,7 +128,9 @@ def simulate(
         atol: Absolute tolerance of a step.
         events: Stop conditions on the same flow. The stop is saved as the last time,
             with the coordinate `stopped` true; save times after it are absent. Flows
-            with solvers of their own, and estimated errors, are NaN at it.
+            with solvers of their own, and estimated errors, are NaN at it. Members of
+            an ensemble end at their own stops, told by the coordinate `stop_time`; they
+            are NaN at save times behind it, and `run.model` has each at its own end.
         checkpoint: A directory to keep the run in while it goes on. A run that it holds
             is extended by `resume=True` and `ts` with later times behind the old ones;
             the result is that of one run to the later end.
@@ -139,6 +141,7 @@ def simulate(
             model's constructor over keys returns them; integrated together, in place
             of the problem's own model. Members may differ in the scale of `Scaled`, and
             in a learning rate, momentum or damping that is a vector of one a member.
+            `run.member(i)` is one of them as a run of its own.
         progress: Whether to report on standard error.
         throw: Whether a numerical failure raises at the end.
         max_steps: Steps after which a solve gives up.
