@@ -20,9 +20,13 @@ from ntkflow.simulate import (
     LossBelow,
     Reason,
     Trajectory,
+    _auto,
+    _plan,
     concat,
     simulate,
 )
+from ntkflow.simulate._forecast import CHEBYSHEV, EXPLICIT
+from ntkflow.solvers import Chebyshev, Explicit
 from tests.simulate.problems import tiny
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -252,3 +256,33 @@ def test_members_end_where_single_runs_do(event, tmp_path):
     xr.testing.assert_allclose(
         extended.dataset.drop_attrs(), run.dataset.drop_attrs(), rtol=1e-6, atol=1e-9
     )
+
+
+def test_what_auto_sees_does_not_depend_on_where_segments_end(monkeypatch):
+    """A member that is found to have stopped, of a save time passed, is not seen."""
+    monkeypatch.setattr(_auto.Auto, "choose", lambda *_: EXPLICIT)
+    methods = {EXPLICIT: Explicit(dfx.Dopri5()), CHEBYSHEV: Chebyshev()}
+    monkeypatch.setattr(_plan, "_methods", lambda *_: methods)
+    note, seen = _auto.Auto.note, []
+
+    def noted(self, log, what):
+        seen[-1].append((what.t, what.steps))
+        note(self, log, what)
+
+    monkeypatch.setattr(_auto.Auto, "note", noted)
+    for steps in (2, 256):
+        seen.append([])
+        simulate(
+            network(KEYS[0]),
+            np.linspace(0.05, 1.0, 12),
+            ensemble=eqx.filter_vmap(make)(KEYS),
+            flows=[Gradient()],
+            measures=(),
+            events=[DriftAbove(0.05)],
+            global_error=False,
+            segment_steps=steps,
+            rtol=1e-7,
+            progress=False,
+        )
+    assert len(seen[0]) > 0
+    np.testing.assert_allclose(seen[0], seen[1], rtol=1e-9)
