@@ -1,5 +1,6 @@
 """What was simulated: how the run ended, and what training did."""
 
+import numpy as np
 import xarray as xr
 
 from ..simulate import Reason
@@ -72,6 +73,8 @@ def _say_end(dataset: xr.Dataset) -> list[str]:
             f"The run reached its last save time, t = {end}, but misses its tolerance: "
             "how far the numbers can be trusted is told at the end."
         ]
+    if reason is Reason.EVENT and "stop_time" in dataset.coords:
+        return [_say_stops(dataset), reached]
     if reason is Reason.EVENT:
         at, by = float(attrs["stopped_at"]), attrs["stopped_by"]
         return [f"The run stopped at t = {number(at)}, as asked, by {by}. {reached}"]
@@ -83,6 +86,18 @@ def _say_end(dataset: xr.Dataset) -> list[str]:
         f"It reached t = {at}; everything here is about what was computed before that. "
         f"{reached}",
     ]
+
+
+def _say_stops(dataset: xr.Dataset) -> str:
+    """How many members of an ensemble have stopped, when, and by what."""
+    times = dataset["stop_time"].values
+    stopped = np.isfinite(times)
+    by = ", ".join(sorted({*dataset["stopped_by"].values[stopped].tolist()}))
+    lowest, highest = (number(float(f(times[stopped]))) for f in (np.min, np.max))
+    when = f"at t = {lowest}" + ("" if lowest == highest else f" to {highest}")
+    return (
+        f"{stopped.sum()} of {len(times)} networks stopped {when}, as asked, by {by}."
+    )
 
 
 def _say_seeds(dataset: xr.Dataset) -> list[str]:

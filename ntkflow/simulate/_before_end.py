@@ -6,8 +6,8 @@ it had been asked for at first, goes on from the state before. Members of an ens
 come to it at different times, and each is kept as it was.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -18,6 +18,8 @@ from ._reason import Reason
 from ._records import SolveState
 from ._segments import cut_at
 from ._tally import Tally
+
+State = TypeVar("State")
 
 _ENDED = (
     Reason.EVENT,
@@ -44,6 +46,7 @@ class BeforeEnd:
             them, has not decided between the first and the last.
         previous: The last coupled state saved before, if a stop condition may have to
             be located from there.
+        has_previous: Which members have it.
     """
 
     state: SolveState
@@ -51,6 +54,7 @@ class BeforeEnd:
     known: np.ndarray
     usable: bool = True
     previous: Any = None
+    has_previous: np.ndarray | None = None
 
 
 def note_end(
@@ -79,16 +83,31 @@ def note_end(
     if before is None:
         return BeforeEnd(state, own, new, usable=not (new & failed).any())
     if (new & failed).any() or _decisions(own) != _decisions(before.tally):
-        return BeforeEnd(before.state, before.tally, known | new, usable=False)
-    return BeforeEnd(
-        select(new, state, before.state),
-        own.where(new, before.tally),
-        known | new,
-        before.usable,
+        return replace(before, known=known | new, usable=False)
+    return replace(
+        before,
+        state=select(new, state, before.state),
+        tally=own.where(new, before.tally),
+        known=known | new,
     )
 
 
-def select(members: np.ndarray, new: SolveState, old: SolveState) -> SolveState:
+def keep_previous(before: BeforeEnd, previous: Any) -> None:
+    """Keeps the last saved states of members that have come to the end since.
+
+    Args:
+        before: What is kept of them.
+        previous: The last coupled states that are saved.
+    """
+    if before.has_previous is None:
+        before.previous = previous
+    else:
+        new = before.known & ~before.has_previous
+        before.previous = select(new, previous, before.previous)
+    before.has_previous = before.known
+
+
+def select(members: np.ndarray, new: State, old: State) -> State:
     """The states of some members, and other states of the others.
 
     Args:

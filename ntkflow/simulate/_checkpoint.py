@@ -9,9 +9,10 @@ segment again, and reads what it had not read.
 # Longer than 400 lines: what is written and how it is read change together.
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -21,11 +22,12 @@ import xarray as xr
 from ..storage import Store, flatten_arrays, restore_arrays
 from ._auto import Log
 from ._before_end import BeforeEnd
-from ._dataset import assemble, with_stop
+from ._dataset import assemble
 from ._faults import telling_faults
 from ._reading import Record
 from ._reason import Reason, worst_reason
 from ._records import SolveState
+from ._stops import Records, Stop, held_at_stops, with_stops
 from ._tally import Tally
 
 _TALLY = (
@@ -57,8 +59,7 @@ class Kept(NamedTuple):
         reads: Kernels formed to read the solve.
         previous: The last saved coupled state, if a stop condition may have to be
             located from there.
-        stop: What was read where a stop condition has ended the solve, if that is no
-            save time.
+        stops: Where stop conditions have ended members, by their indices.
         clean: Of a run that was given up, whether that was before its end, and that of
             its companion, had changed a step.
     """
@@ -67,7 +68,7 @@ class Kept(NamedTuple):
     kept: int
     reads: int = 0
     previous: dict[str, Any] | None = None
-    stop: Record | None = None
+    stops: Mapping[int, Stop] = MappingProxyType({})
     clean: bool = False
 
 
@@ -203,8 +204,7 @@ class Checkpoint:
         """
         arrays = _arrays(state, tally, kept.previous)
         attrs = _attrs(state, tally)
-        if kept.stop is not None:
-            arrays["stop"] = dict(kept.stop)
+        arrays |= _arrays_of_stops(kept.stops)
         if before_end is not None:
             own = before_end
             arrays["before_end"] = _arrays(own.state, own.tally, own.previous)
@@ -213,6 +213,7 @@ class Checkpoint:
             attrs["before_end"]["usable"] = own.usable
         attrs |= {"kept": kept.kept, "stats": dict(kept.stats), "reads": kept.reads}
         attrs |= {"clean": kept.clean, "times": len(self._times)}
+        attrs["stops"] = {str(i): [s.by, s.at] for i, s in kept.stops.items()}
         self._store.write(_state_name(solve, level), arrays, attrs)
 
     def level_of(self, solve: int) -> int:
@@ -252,7 +253,7 @@ class Checkpoint:
                 attrs["kept"],
                 attrs["reads"],
                 previous,
-                arrays.get("stop"),
+                _stops(arrays, attrs, len(tally.code)),
                 attrs["clean"],
             )
             before = None
@@ -260,7 +261,9 @@ class Checkpoint:
                 own, told = arrays["before_end"], attrs["before_end"]
                 stood, passed, previous = _read(own, told, like_at)
                 usable = told["usable"]
-                before = BeforeEnd(stood, passed, own["known"], usable, previous)
+                known = own["known"]
+                before = BeforeEnd(stood, passed, known, usable, previous)
+                before.has_previous = None if previous is None else known
             return Restored(state, tally, kept, before, attrs["times"])
 
     def is_shorter(self, solve: int) -> bool:
@@ -396,17 +399,19 @@ class Checkpoint:
             [self.read_records(i, lane, level) for i, level in enumerate(levels)]
             for lane in range(lanes)
         ]
-        reasons, stats, kept, stop = [], {}, 0, None
+        reasons, stats, kept = [], {}, 0
+        stops: dict[int, Stop] = {}
         for solve in range(solves):
             name = _state_name(solve, levels[solve])
             reason, shorter = Reason.RUNNING, False
             if name in self._store.names():
                 state, attrs = self._store.read(name)
-                stats, stop = attrs["stats"], state.get("stop")
-                codes = state["tally"]["code"]
+                stats, codes = attrs["stats"], state["tally"]["code"]
+                stops = _stops(state, attrs, len(codes))
                 own = attrs["kept"]
                 reason = worst(codes)
-                if attrs["times"] < len(arrays["ts"]) and reason is not Reason.EVENT:
+                stopped = (codes == Reason.EVENT).all()
+                if attrs["times"] < len(arrays["ts"]) and not stopped:
                     # Later times have been added: it goes on from before its end.
                     reason, shorter = Reason.RUNNING, True
                     before = state.get("before_end", state)["tally"]["saved"]
@@ -418,16 +423,16 @@ class Checkpoint:
                 kept = max(kept, min(len(lane[solve]) for lane in records))
             reasons.append(reason)
         reason = worst(np.array(reasons))
-        stopped = None if stop is None else (stats["stopped_at"], stop)
-        times, records = with_stop(arrays["ts"][:kept], records, stopped)
-        ended = reason is Reason.EVENT
+        every = [stops.get(lane, Stop()) for lane in range(lanes)]
+        ensemble = description["lanes"] is not None
+        times, records = with_stops(
+            arrays["ts"][:kept], records, every, ensemble=ensemble
+        )
         return (
-            assemble(description, times, arrays["once"], records, stopped=ended),
+            assemble(description, times, arrays["once"], records, every),
             reason,
             stats,
-            stack_params(
-                records, len(times), ensemble=description["lanes"] is not None
-            ),
+            stack_params(records, len(times), every, ensemble=ensemble),
         )
 
 
@@ -463,6 +468,22 @@ def _read(
     return state, _tally(arrays, attrs), previous
 
 
+def _arrays_of_stops(stops: Mapping[int, Stop]) -> dict[str, Any]:
+    read = {str(i): dict(s.record) for i, s in stops.items() if s.record is not None}
+    return {"stops": read} if read else {}
+
+
+def _stops(
+    arrays: Mapping[str, Any], attrs: Mapping[str, Any], members: int
+) -> dict[int, Stop]:
+    """Where members have stopped, from what `write_state` gave."""
+    read, told = arrays.get("stops", {}), attrs["stops"]
+    found = {i: told[str(i)] for i in range(members) if str(i) in told}
+    return {
+        i: Stop(str(by), float(at), read.get(str(i))) for i, (by, at) in found.items()
+    }
+
+
 def _log(attrs: Mapping[str, Any]) -> Log | None:
     return None if attrs["auto"] is None else Log(**attrs["auto"])
 
@@ -487,19 +508,22 @@ def worst(codes: np.ndarray) -> Reason:
 
 
 def stack_params(
-    records: list[list[list[Record]]], kept: int, *, ensemble: bool
+    records: Records, kept: int, stops: Sequence[Stop], *, ensemble: bool
 ) -> dict[str, np.ndarray]:
     """The measured parameters over time.
 
     Args:
         records: For every lane, for every solve, one record a save time.
         kept: Save times to keep.
+        stops: Where each lane was stopped; from there on it is kept as it was there.
         ensemble: Whether to keep the axis of lanes.
 
     Returns:
         Arrays by leaf name, time first (of an ensemble: seed, then time); only what all
         lanes reached.
     """
+    if ensemble:
+        records = held_at_stops(records, stops, kept)
     measured = [
         # The measured solve is the last; others may move parameters of their own.
         next(

@@ -16,6 +16,7 @@ import xarray as xr
 from ..measures import AbstractMeasure
 from ..problem import Problem
 from ._reading import Record
+from ._stops import Records, Stop, at_stops, beside_stops, stopped_coords
 
 _OUTPUT_VARIABLES = {
     "f_train": (("example", "output"), "training outputs of the network"),
@@ -35,6 +36,8 @@ def describe(
     measures: Sequence[AbstractMeasure],
     settings: Mapping[str, Any],
     lanes: int | None,
+    *,
+    stops: bool,
 ) -> dict[str, Any]:
     """All that a dataset holds besides arrays, as JSON-able values.
 
@@ -44,6 +47,7 @@ def describe(
         measures: The measures.
         settings: Settings of the run, JSON-able.
         lanes: Number of lanes of an ensemble, or None.
+        stops: Whether there are stop conditions.
 
     Returns:
         The description, from which `assemble` works without the problem.
@@ -66,6 +70,7 @@ def describe(
         "flows": list(flows),
         "kinds": list(flows.values()),
         "lanes": lanes,
+        "stops": stops,
         "variables": variables,
         "coords": coords,
         "attrs": attrs,
@@ -110,9 +115,8 @@ def assemble(
     description: Mapping[str, Any],
     times: np.ndarray,
     once: Mapping[str, np.ndarray],
-    records: Sequence[Sequence[Sequence[Record]]],
-    *,
-    stopped: bool = False,
+    records: Records,
+    stops: Sequence[Stop],
 ) -> xr.Dataset:
     """The dataset of a run.
 
@@ -122,18 +126,48 @@ def assemble(
         once: Arrays that do not change over time, by variable name: the targets, and
             variables read at t = 0 (the ensemble's axis first, if there is one).
         records: For every lane, for every solve, one record a save time reached.
-        stopped: Whether the last time is where a stop condition ended the run.
+        stops: Where stop conditions have ended each lane.
 
     Returns:
         The dataset, its variables in the order flows, then measures.
     """
     ensemble = description["lanes"] is not None
+    data = _variables(description, len(times), once, records, stops)
+    told = {}
+    if ensemble and description["stops"]:
+        known = any(stop.at is not None for stop in stops)
+        read = at_stops(records, stops)
+        at_stop = _variables(description, 1, once, read, stops) if known else {}
+        data |= beside_stops(data, at_stop)
+        told = stopped_coords(stops, times, ensemble=True)
+    elif not ensemble:
+        told = stopped_coords(stops, times, ensemble=False)
+    data |= _targets(once, description["attrs"]["n_outputs"])
+    dataset = xr.Dataset(data, attrs=dict(description["attrs"]))
+    return _with_coords(dataset, times, description).assign_coords(told)
+
+
+def _variables(
+    description: Mapping[str, Any],
+    length: int,
+    once: Mapping[str, np.ndarray],
+    records: Records,
+    stops: Sequence[Stop],
+) -> dict[str, Any]:
+    """What was read, each variable as `(dims, values, attrs)`."""
+    ensemble = description["lanes"] is not None
     lead = ("seed",) if ensemble else ()
-    names = sorted({
-        name for lane in records for solve in lane for name in _names(solve)
-    })
+    ends = [[] if stop.record is None else [stop.record] for stop in stops]
+    read = [[*lane, end] for lane, end in zip(records, ends, strict=True)]
+    names = sorted({name for lane in read for solve in lane for name in _names(solve)})
     arrays = {
-        name: _stack([_series(lane, name, len(times)) for lane in records], ensemble)
+        name: _stack(
+            [
+                _series(lane, end, name, length)
+                for lane, end in zip(records, ends, strict=True)
+            ],
+            ensemble,
+        )
         for name in names
         if not name.startswith(("event/", "params/", "memory/"))
     }
@@ -159,42 +193,7 @@ def assemble(
         elif f"measure/{name}" in arrays:
             array = arrays[f"measure/{name}"]
             data[name] = ((*lead, "time", *dims), array, attrs)
-    data |= _targets(once, description["attrs"]["n_outputs"])
-    dataset = xr.Dataset(data, attrs=dict(description["attrs"]))
-    dataset = _with_coords(dataset, times, description)
-    if not stopped:
-        return dataset
-    flags = np.arange(len(times)) == len(times) - 1
-    attrs = {"long_name": "where a stop condition ended the run"}
-    return dataset.assign_coords(stopped=("time", flags, attrs))
-
-
-def with_stop(
-    times: np.ndarray,
-    records: Sequence[Sequence[Sequence[Record]]],
-    stop: tuple[float, Record] | None,
-) -> tuple[np.ndarray, list[list[list[Record]]]]:
-    """The save times before a stop, with the stop behind them, and their records.
-
-    Flows of other solves, whose states are known at the save times alone, have none.
-
-    Args:
-        times: Save times to keep.
-        records: For every lane, for every solve, one record a save time reached; the
-            solve that was stopped is the last.
-        stop: Where it was stopped and what was read there; None if it was not, or at a
-            save time.
-
-    Returns:
-        Times, and records of them.
-    """
-    kept = [[list(solve[: len(times)]) for solve in lane] for lane in records]
-    if stop is None:
-        return times, kept
-    at, record = stop
-    for lane in kept:
-        lane[-1].append(record)
-    return np.append(times, at), kept
+    return data
 
 
 def _targets(once: Mapping[str, np.ndarray], n_outputs: int) -> dict[str, Any]:
@@ -226,13 +225,19 @@ def _names(solve: Sequence[Record]) -> set[str]:
     return set(solve[0]) if solve else set()
 
 
-def _series(lane: Sequence[Sequence[Record]], name: str, length: int) -> np.ndarray:
+def _series(
+    lane: Sequence[Sequence[Record]], end: Sequence[Record], name: str, length: int
+) -> np.ndarray:
     """One variable over time; NaN after the end of a solve that ended early."""
     for solve in lane:
         if solve and name in solve[0]:
             kept = [record[name] for record in solve[:length]]
             missing = [np.full_like(kept[0], np.nan)] * (length - len(kept))
             return np.stack([*kept, *missing])
+    # A lane that was stopped before the first save time has that record alone.
+    for record in end:
+        if name in record and length > 0:
+            return np.stack([np.full_like(record[name], np.nan)] * length)
     return np.zeros((length, 0))
 
 

@@ -7,35 +7,29 @@ import equinox as eqx
 import jax.tree_util as jtu
 import numpy as np
 
-from ..flows import AbstractFlow
+from .._precision import at_full_precision
+from ..flows import AbstractFlow, Coupled
 from ..models import Scaled
 from ..problem import Problem
 from ._events import AbstractEvent
 from ._lanes import Lanes, split_numbers
 
 
-def as_lanes(problem: Problem, ensemble: Any, events: Sequence[AbstractEvent]) -> Lanes:
+def as_lanes(problem: Problem, ensemble: Any) -> Lanes:
     """The models of a run: the problem's own, or those of an ensemble.
 
     Args:
         problem: The problem.
         ensemble: Models stacked on a leading axis, or None.
-        events: Stop conditions.
 
     Returns:
         The models.
 
     Raises:
-        ValueError: If the ensemble is not the problem's model stacked, or takes no such
-            request.
+        ValueError: If the ensemble is not the problem's model stacked.
     """
     if ensemble is None:
         return Lanes(problem, problem.params, problem.static, None)
-    if events:
-        raise ValueError(
-            "An ensemble takes no events, since its members would end at different "
-            "times: simulate its members one by one."
-        )
     expected = jtu.tree_structure(eqx.filter(problem.model, eqx.is_array))
     found = jtu.tree_structure(eqx.filter(ensemble, eqx.is_array))
     own = jtu.tree_leaves(eqx.filter(problem.model, eqx.is_array))
@@ -93,3 +87,54 @@ def check_numbers(flows: Sequence[AbstractFlow], lanes: Lanes) -> None:
                 f"A flow has {len(leaf)} learning rates, momenta or dampings and the "
                 f"ensemble {lanes.number} members: give one number, or one a member."
             )
+
+
+def check_events(
+    events: Sequence[AbstractEvent], lanes: Lanes, flows: Sequence[AbstractFlow]
+) -> None:
+    """Refuses stop conditions without a flow to watch, or that hold from the start.
+
+    Args:
+        events: Stop conditions.
+        lanes: The models.
+        flows: The flows.
+
+    Raises:
+        ValueError: If there is one; of an ensemble, names the member.
+    """
+    if not events:
+        return
+    if not Coupled(tuple(flows)).parameter_flows:
+        raise ValueError(
+            "Stop conditions watch a flow of the network's parameters: add "
+            "nf.flows.Gradient() to flows."
+        )
+    for event in events:
+        if not isinstance(event, AbstractEvent):
+            raise ValueError(
+                f"events must be instances such as nf.LossBelow(0.01), got {event!r}."
+            )
+        for i in range(lanes.number or 1):
+            value = float(_value_at_start(event, lanes.lane(i)))
+            whose = "" if lanes.number is None else f" of member {i} of the ensemble"
+            _check_start(event, value, whose)
+
+
+@eqx.filter_jit
+@at_full_precision
+def _value_at_start(event: AbstractEvent, problem: Problem) -> Any:
+    return event.value(problem, problem.params, event.reference(problem))
+
+
+def _check_start(event: AbstractEvent, value: float, whose: str) -> None:
+    if not np.isfinite(value):
+        raise ValueError(
+            f"{event} compares with its value at t = 0{whose}, which is zero or no "
+            "number: the model is at rest there, or its loss is zero. Leave the "
+            "event out."
+        )
+    if not value > 0:
+        raise ValueError(
+            f"{event} holds already at t = 0{whose} (value {value:g}): nothing "
+            "would be simulated. Choose another threshold."
+        )

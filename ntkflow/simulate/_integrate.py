@@ -11,6 +11,7 @@ whether the compiled functions are wrapped in `vmap`; the host sees lanes either
 import time as clock
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 import diffrax as dfx
@@ -117,6 +118,8 @@ class Integration:
         max_steps: Steps the whole run may attempt; None for as many as it takes.
         compiling: Measures what compiling takes.
         constants: From `prepare`, of the same flows; computed here if None.
+        decides_late: Whether `auto` decides when a segment has been read, which may end
+            members, and not before: it decides for those that go on.
     """
 
     def __init__(
@@ -131,6 +134,7 @@ class Integration:
         max_steps: int | None,
         compiling: CompileClock,
         constants: Any = None,
+        decides_late: bool = False,
     ):
         self.solve = solve
         self.lanes = lanes
@@ -138,6 +142,7 @@ class Integration:
         self.segment_steps = segment_steps
         self.max_steps = _UNBOUNDED if max_steps is None else max_steps
         self._choices, self._auto = choices, auto
+        self._decides_late = decides_late
         self._compiling = compiling
         self._prices: Prices | None = None
         self._ts = ts.astype(lanes.problem.dtype)
@@ -266,16 +271,34 @@ class Integration:
         )
         return span, moves
 
-    def _advance(self, span: Span) -> Progressed:
+    def _advance(self, span: Span, moves: np.ndarray) -> Progressed:
         lanes = self.lanes
         if lanes.number is None:
             return _advance(self.solve, lanes.problem, self.constants, self.state, span)
         own, shared = split_numbers(self.solve)
-        return _advance_many(
+        out = _advance_many(
             shared,
             lanes.problem,
             (own, lanes.params, lanes.static, self.constants, self.state),
             span,
+        )
+        if not self.solve.events:
+            return out
+        for i in np.flatnonzero(moves & (np.asarray(out.event) >= 0)):
+            out = jtu.tree_map(
+                partial(_with_row, int(i)), out, self._alone(int(i), span)
+            )
+        return out
+
+    def _alone(self, i: int, span: Span) -> Progressed:
+        """A segment of one member, to where it meets a stop condition."""
+        lanes, whole = self.lanes, (span.end, span.end_floor)
+        return _advance(
+            lanes.member_of(self.solve, i),
+            lanes.lane(i),
+            take(self.constants, i),
+            take(self.state, i),
+            Span(span.window[i], span.limit[i], span.max_steps[i], *whole),
         )
 
     def segments(self) -> Iterator[Segment]:
@@ -292,7 +315,7 @@ class Integration:
                 # All wait for a decision. A segment would move a single run.
                 self._decide()
                 span, ran = self._span()
-            out = self._advance(span)
+            out = self._advance(span, ran)
             n_saved, code, steps, rejected, event, times = (
                 np.atleast_1d(np.asarray(value))
                 for value in (
@@ -306,6 +329,7 @@ class Integration:
             )
             compiled = self._compiling.seconds - compiled
             tally.seconds += max(clock.perf_counter() - began - compiled, 0.0)
+            times = np.where(ran, times, np.atleast_1d(np.asarray(self.state.t)))
             tally.reached = np.where(ran, times, tally.reached)
             first = tally.saved.copy()
             new = np.where(ran, np.minimum(n_saved, len(self._ts) - first), 0)
@@ -323,8 +347,14 @@ class Integration:
             tally.growth_at = np.atleast_1d(np.asarray(growth.at, np.float64))
             self.before_end = note_end(self.before_end, self.state, tally)
             saved = [self._saved(out, i, int(new[i])) for i in range(self.count)]
-            name = self._decide()
+            # What is read at save times may end members before the next segment begins.
+            late = self._decides_late and not self._failed.any()
+            name = None if late else self._decide()
             yield Segment(self.state, times, first, saved, out.interpolation, name)
+
+    @property
+    def _failed(self) -> np.ndarray:
+        return np.isin(self.tally.code, (Reason.SPECTRUM, Reason.FACTORIZATION))
 
     def _moved(self, state: SolveState, ran: np.ndarray) -> SolveState:
         """The state after a segment; of lanes that did not move, that before it."""
@@ -336,7 +366,7 @@ class Integration:
         log = tally.log
         if auto is None or log is None:
             return None
-        failed = np.isin(tally.code, (Reason.SPECTRUM, Reason.FACTORIZATION))
+        failed = self._failed
         # A run that is cut here by `max_steps` decides as it does where it goes on: one
         # resumed with a decision due would be given no step to make.
         cut = np.isin(tally.code, (Reason.MAX_STEPS, Reason.STAGES))
@@ -453,6 +483,10 @@ class Integration:
         return [take(tree, i) for i in range(count)]
 
 
+def _with_row(i: int, rows: Any, row: Any) -> Any:
+    return rows.at[i].set(row) if eqx.is_array(rows) else rows
+
+
 def _from(window: np.ndarray, t: np.ndarray) -> np.ndarray:
     """Save times, none of which is an ulp or two before the time reached."""
     # A step that ends at a jump ends before it, and the next begins behind it.
@@ -468,6 +502,8 @@ def _advance_many(shared: Solve, problem: Problem, stacked: Any, span: Span):
         solve = eqx.combine(own, shared)
         lane = problem.with_parts(params, static)
         lane_span = Span(window, limit, budget, span.end, span.end_floor)
-        return solve.advance(lane, constants, state, lane_span)
+        # Where one member meets a stop condition, diffrax replaces the states of all by
+        # interpolated ones.
+        return solve.advance(lane, constants, state, lane_span, locates=False)
 
     return eqx.filter_vmap(one)(stacked, span.window, span.limit, span.max_steps)

@@ -1,4 +1,4 @@
-"""What the host keeps of an ensemble member, and where a stop condition ended a run."""
+"""What the host keeps of an ensemble member."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,21 +15,7 @@ from ._judge import Excess
 from ._lanes import take
 from ._reading import Record, Reference, memory_of
 from ._request import Request
-
-
-@dataclass
-class Stop:
-    """Which stop condition ended the run, when, and what was read there.
-
-    Attributes:
-        by: The condition, printed; empty if none did.
-        at: Training time.
-        record: What was read; None at a save time, which has a record of its own.
-    """
-
-    by: str = ""
-    at: float | None = None
-    record: Record | None = None
+from ._stops import Stop
 
 
 @dataclass
@@ -44,6 +30,9 @@ class Lane:
             that ended while it read a segment need not read those again.
         pending: The last of `records`, which the checkpoint does not hold yet.
         excess: The largest estimated error of the outputs so far.
+        stop: Where a stop condition has ended it.
+        previous: The last save time passed and the coupled state there, from which a
+            costly stop condition is located; no state where there is none.
     """
 
     problem: Problem
@@ -52,11 +41,13 @@ class Lane:
     stored: list[Record] = field(default_factory=list)
     pending: list[Record] = field(default_factory=list)
     excess: Excess = field(default_factory=Excess)
+    stop: Stop = field(default_factory=Stop)
+    previous: tuple[float, Any] = (0.0, None)
 
     def begin_again(self) -> None:
         """Forgets what was read at a tolerance that was too loose."""
         self.records, self.stored, self.pending = [], [], []
-        self.excess = Excess()
+        self.excess, self.stop = Excess(), Stop()
 
 
 def memory_before(lane: Lane, times: np.ndarray, at: int) -> Record:

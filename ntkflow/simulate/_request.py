@@ -55,6 +55,11 @@ class Request:
     dense: bool
     global_error: bool
 
+    @property
+    def stops(self) -> bool:
+        """Whether there are stop conditions."""
+        return bool(self.costly) or any(one.solve.events for one in self.planned)
+
     def auto(self, planned: PlannedSolve, factor: float) -> Auto | None:
         """How a solve chooses its solver.
 

@@ -11,22 +11,18 @@ from typing import Any
 import numpy as np
 
 from .._progress import Progress
-from ..flows import Linearized, OutputState, Packed, Quadrature, kind_of
-from ..storage import printed
+from ..flows import Linearized, OutputState, Quadrature, kind_of
 from ._accuracy import at_level, companion_at, factor_at, is_estimated
 from ._auto import Log
 from ._checkpoint import FIRST_LEVEL, Checkpoint, Kept, stack_params, worst
 from ._compiling import CompileClock
-from ._dataset import assemble, describe, with_stop
+from ._dataset import assemble, describe
 from ._dense import DenseOutput
-from ._events import AbstractEvent
 from ._extension import can_extend
 from ._integrate import Integration, Segment
 from ._judge import Excess, Judge
-from ._locate import locate
 from ._member import (
     Lane,
-    Stop,
     arrays_once,
     constants_of,
     linearized_at,
@@ -44,6 +40,16 @@ from ._reading import (
 from ._reason import Reason, worst_reason
 from ._request import Request
 from ._segment_record import SegmentRecord, objectives, record_segment
+from ._stopping import (
+    Met,
+    begin_search,
+    find_costly,
+    keep_before_end,
+    read_stop,
+    stack_previous,
+    state_of,
+)
+from ._stops import Stop, count_kept, tell_stops, with_stops
 from ._tally import Tally
 from ._tracked import Tracked
 from ._trajectory import Trajectory, final_attrs
@@ -82,7 +88,6 @@ class Run:
         linear = [flow.name for flow in request.flows if isinstance(flow, Linearized)]
         self._linear = linear[0] if linear else None
         self._lanes = 1 if request.lanes.number is None else request.lanes.number
-        self._stop = Stop()
         self._tallies: dict[int, tuple[PlannedSolve, Tally]] = {}
         self._companions: dict[tuple[int, int], tuple[PlannedSolve, Tally]] = {}
         self._levels: dict[int, int] = {}
@@ -99,7 +104,7 @@ class Run:
         shown = [f for f in request.flows if not isinstance(f, Quadrature)]
         self._description = describe(
             request.problem, {f.name: kind_of(f) for f in shown}, request.measures,
-            request.settings(), request.lanes.number,
+            request.settings(), request.lanes.number, stops=request.stops,
         )  # fmt: skip
         self._description["solves"] = len(request.planned)
         self._once_arrays = once
@@ -144,25 +149,31 @@ class Run:
         records = [
             [lanes[i].records for _, lanes in self._solves] for i in range(self._lanes)
         ]
-        at, read = self._stop.at, self._stop.record
-        stop = None if at is None or read is None else (at, read)
-        times, records = with_stop(self._request.times[: self._kept], records, stop)
-        ensemble = self._request.lanes.number is not None
+        ensemble, times = self._ensemble, self._request.times[: self._kept]
+        times, records = with_stops(times, records, self._stops, ensemble=ensemble)
         reason = worst_reason(worst(tally.code) for _, tally in self._tallies.values())
         stats = self._stats()
-        stopped = reason is Reason.EVENT
         dataset = assemble(
-            self._description, times, self._once_arrays, records, stopped=stopped
+            self._description, times, self._once_arrays, records, self._stops
         )
         lanes = self._request.lanes
         return Trajectory(
             dataset.assign_attrs(final_attrs(reason, stats)),
             reason,
             stats,
-            stack_params(records, len(times), ensemble=ensemble),
+            stack_params(records, len(times), self._stops, ensemble=ensemble),
             (lanes.params, lanes.static),
             self._dense,
         )
+
+    @property
+    def _ensemble(self) -> bool:
+        return self._request.lanes.number is not None
+
+    @property
+    def _stops(self) -> list[Stop]:
+        """Where the members were stopped; the measured solve is the last."""
+        return [lane.stop for lane in self._solves[-1][1]]
 
     def _integrate(self, index: int) -> None:
         """Integrates one solve, at ever tighter tolerances until it is accurate."""
@@ -270,6 +281,7 @@ class Run:
             max_steps=max_steps,
             compiling=self._compiling,
             constants=constants,
+            decides_late=bool(request.costly),
         )
         problems = [member.problem for member in self._solves[index][1]]
         return Tracked(integration, level, problems)
@@ -285,8 +297,9 @@ class Run:
         request = self._request
         planned, lanes = request.planned[index], self._solves[index][1]
         integration = run.integration
-        previous = (0.0, integration.state.y)
-        previous = self._restore(index, run, lanes, previous)
+        if request.costly:
+            begin_search(integration, lanes)
+        self._restore(index, run, lanes)
         if self._dense is not None:
             began = float(np.max(np.asarray(integration.state.t)))
             self._dense.add_solve(planned.solve, integration.constants, began)
@@ -306,7 +319,8 @@ class Run:
         pace = Pace(float(request.times[-1]), readings, done)
         compiled = True
         for segment in run.segments:
-            t = float(segment.times.min())
+            going = tally.running | ~tally.running.any()
+            t = float(tally.reached[going].min())
             pace.advance(t, tally.seconds, compiled=compiled)
             compiled = segment.next_solver is not None
             if companion is not None:
@@ -318,18 +332,19 @@ class Run:
                 if level is not None:
                     return level
                 self._note_shifts(lanes, shifts)
-            previous = self._read(index, run, companion, segment, previous, pace)
-            self._keep_previous(integration, previous)
+            self._read(index, run, companion, segment, pace)
+            if request.costly:
+                keep_before_end(integration, lanes)
             if self._dense is not None:
-                self._dense.add_segment(segment.times, segment.interpolation)
+                self._dense.add_segment(tally.reached.copy(), segment.interpolation)
             self._report(planned, integration, pace)
             if segment.next_solver is not None:
                 self._line.update(f"{segment.next_solver} takes over, {_COMPILING}")
             self._judge.settle(planned, [lane.excess for lane in lanes], tally)
             if self._late() or not tally.running.any():
-                self._write(index, run, companion, previous)
+                self._write(index, run, companion)
             if self._on_segment is not None:
-                self._call_back(self._on_segment, index, run, companion, previous)
+                self._call_back(self._on_segment, index, run, companion)
         return None
 
     def _call_back(
@@ -338,47 +353,42 @@ class Run:
         index: int,
         run: Tracked,
         companion: Tracked | None,
-        previous: tuple[float, Any],
     ) -> None:
         """Tells the caller of a segment; what he raises finds the run on disk."""
         problems = [member.problem for member in self._solves[index][1]]
         try:
             on_segment(record_segment(run.integration, problems))
         except BaseException:
-            self._write(index, run, companion, previous)
+            self._write(index, run, companion)
             raise
 
     def _rtol_at(self, level: int) -> float:
         return self._request.rtol * factor_at(self._request.planned[0], level)
 
-    def _restore(
-        self, index: int, run: Tracked, lanes: list[Lane], previous: Any
-    ) -> tuple[float, Any]:
+    def _restore(self, index: int, run: Tracked, lanes: list[Lane]) -> None:
         """Puts a solve where its checkpoint left it."""
         if self._store is None:
-            return previous
+            return
         restored = run.restore(self._store, index)
         for i, lane in enumerate(lanes):
             lane.stored = self._store.read_records(index, i, run.level)
             if run.valid is not None:
                 del lane.stored[run.valid[i] :]
         if restored is None:
-            return previous
+            return
         self._reads[index] = restored.kept.reads
         stats = restored.kept.stats
         self._seconds_before = stats["seconds_total"]
         self._compiling_before = stats["seconds_compiling"]
-        if (restored.tally.code == Reason.EVENT).any():
-            stop = restored.kept.stop
-            self._stop = Stop(stats["stopped_by"], stats["stopped_at"], stop)
+        state = restored.kept.previous
         for i, lane in enumerate(lanes):
+            lane.stop = restored.kept.stops.get(i, Stop())
             lane.records = lane.stored[: int(restored.tally.saved[i])]
             for at, record in enumerate(lane.records):
                 self._note_excess(index, lane, record, at)
-        state = restored.kept.previous
-        if state is None or not lanes[0].records:
-            return previous
-        return self._request.times[len(lanes[0].records) - 1], state
+            if state is not None and lane.records:
+                time = float(self._request.times[len(lane.records) - 1])
+                lane.previous = time, state_of(self._request.lanes, state, i)
 
     def _renew_errors(
         self, index: int, run: Tracked, companion: Tracked | None
@@ -425,102 +435,86 @@ class Run:
         run: Tracked,
         companion: Tracked | None,
         segment: Segment,
-        previous: tuple[float, Any],
         pace: Pace,
-    ) -> tuple[float, Any]:
-        """Reads newly saved states; a costly condition may end the run here."""
-        times, integration = self._request.times, run.integration
-        reader, lanes = self._solves[index]
-        for i, lane in enumerate(lanes):
-            constants = constants_of(integration, i)
-            own = self._request.lanes.member_of(reader, i)
-            for j, state in enumerate(segment.saved[i]):
-                at = int(segment.first[i]) + j
-                left = ", compiling first" if pace.compiles else pace.left()
-                self._line.update(f"reading save time {at + 1} of {len(times)}{left}")
-                stored, began = at < len(lane.stored), clock.perf_counter()
-                record = lane.stored[at] if stored else read_record(
-                    own, lane.problem, constants, lane.reference, times[at], state,
-                    self._linearized(i, at), memory_before(lane, times, at),
-                )  # fmt: skip
-                if not stored:
-                    record |= self._judge.errors(
-                        self._request.planned[index], run, companion, record, i, at
-                    )
-                self._note_excess(index, lane, record, at)
-                self._reads[index] += reader.kernels
-                if has_diverged(record, lane.reference):
-                    integration.tally.end(i, Reason.DIVERGED, float(times[at]), at)
-                    break
-                for e, event in enumerate(self._request.costly):
-                    if reader.events and record[f"event/{e}"] <= 0:
-                        stop, there = locate(
-                            integration.solve,
-                            lane.problem,
-                            constants,
-                            previous,
-                            float(times[at]),
-                            event,
-                            lane.reference.events[e],
-                            self._request.rtol,
-                        )
-                        self._end(integration.tally, stop, at)
-                        self._read_stop(index, run, event, stop, there)
-                        return previous
-                lane.records.append(record)
-                if stored:
-                    pace.skip()
-                else:
-                    lane.pending.append(record)
-                    pace.read(clock.perf_counter() - began)
-                previous = (float(times[at]), state)
-                if self._late():
-                    self._write_records(index)
+    ) -> None:
+        """Reads newly saved states, and members where stop conditions ended them."""
+        integration = run.integration
         tally = integration.tally
+        for i, lane in enumerate(self._solves[index][1]):
+            self._read_member(index, run, companion, segment, pace, i)
+            if tally.code[i] == Reason.EVENT and lane.stop.at is None:
+                event = integration.solve.events[int(tally.event[i])]
+                there = state_of(integration.lanes, integration.state.y, i)
+                self._read_stop(index, run, i, (event, float(segment.times[i]), there))
         self._keep(tally)
-        if (tally.code == Reason.EVENT).any():
-            event = integration.solve.events[int(tally.event[0])]
-            there = integration.state.y
-            self._read_stop(index, run, event, float(segment.times[0]), there)
-        return previous
 
-    def _read_stop(
-        self, index: int, run: Tracked, event: AbstractEvent, stop: float, state: Packed
+    def _read_member(
+        self,
+        index: int,
+        run: Tracked,
+        companion: Tracked | None,
+        segment: Segment,
+        pace: Pace,
+        i: int,
     ) -> None:
-        """Reads the state at which a stop condition has ended the run."""
-        reader, (lane, *_) = self._solves[index]
-        times, at = self._request.times, len(lane.records)
-        if at > 0 and times[at - 1] == stop:
-            self._stop = Stop(printed(event), stop)
-            return
-        record = read_record(
-            reader, lane.problem, constants_of(run.integration, 0), lane.reference,
-            stop, state, self._linearized(0, None), memory_before(lane, times, at),
-        )  # fmt: skip
-        planned = self._request.planned[index]
-        # A companion has no state there, so that errors are not known.
-        record |= self._judge.errors(planned, run, None, record, 0, at)
-        self._reads[index] += reader.kernels
-        self._stop = Stop(printed(event), stop, record)
+        """Reads newly saved states of a member; a costly condition may end it here."""
+        request, times = self._request, self._request.times
+        reader, lanes = self._solves[index]
+        own, lane = request.lanes.member_of(reader, i), lanes[i]
+        constants = constants_of(run.integration, i)
+        for at, state in enumerate(segment.saved[i], int(segment.first[i])):
+            left = ", compiling first" if pace.compiles else pace.left()
+            self._line.update(f"reading save time {at + 1} of {len(times)}{left}")
+            stored, began = at < len(lane.stored), clock.perf_counter()
+            record = lane.stored[at] if stored else read_record(
+                own, lane.problem, constants, lane.reference, times[at], state,
+                self._linearized(i, at), memory_before(lane, times, at),
+            )  # fmt: skip
+            if not stored:
+                planned = request.planned[index]
+                record |= self._judge.errors(planned, run, companion, record, i, at)
+            self._note_excess(index, lane, record, at)
+            self._reads[index] += reader.kernels
+            time = float(times[at])
+            if has_diverged(record, lane.reference):
+                run.integration.tally.end(i, Reason.DIVERGED, time, at)
+                return
+            met = find_costly(request, run.integration, lane, i, record, time)
+            if met is not None:
+                run.end(i, Reason.EVENT, met[1], at)
+                self._read_stop(index, run, i, met)
+                return
+            lane.records.append(record)
+            if stored:
+                pace.skip()
+            else:
+                lane.pending.append(record)
+                pace.read(clock.perf_counter() - began)
+            lane.previous = time, state
+            if self._late():
+                self._write_records(index)
 
-    def _keep_previous(
-        self, integration: Integration, previous: tuple[float, Any]
-    ) -> None:
-        """Keeps the last saved state beside that in which the end is first seen."""
-        before = integration.before_end
-        if self._request.costly and before is not None and before.previous is None:
-            before.previous = previous[1]
+    def _read_stop(self, index: int, run: Tracked, i: int, met: Met) -> None:
+        """Reads a member in the state at which a stop condition has ended it."""
+        request, (reader, lanes) = self._request, self._solves[index]
+        own, constants = (
+            request.lanes.member_of(reader, i),
+            constants_of(run.integration, i),
+        )
+        linearized = self._linearized(i, None)
+        stop = read_stop(request, own, lanes[i], constants, met, linearized)
+        lanes[i].stop = stop
+        if stop.record is not None:
+            # A companion has no state there, so that errors are not known.
+            planned, at = request.planned[index], len(lanes[i].records)
+            stop.record |= self._judge.errors(planned, run, None, stop.record, i, at)
+            self._reads[index] += reader.kernels
 
     def _keep(self, tally: Tally) -> None:
         """Keeps every save time that a flow has reached, unless an event ended all."""
-        self._kept = int(tally.saved.max())
-        if not (tally.code == Reason.EVENT).any():
+        self._kept = count_kept(tally.saved, self._stops, ensemble=self._ensemble)
+        if not (tally.code == Reason.EVENT).all():
             self._kept = max(self._kept, self._kept_before)
-
-    def _end(self, tally: Tally, stop: float, saved: int) -> None:
-        for lane in range(self._lanes):
-            tally.end(lane, Reason.EVENT, stop, saved)
-        self._kept = saved
 
     def _linearized(self, lane: int, at: int | None) -> OutputState | None:
         solves = [lanes[lane] for _, lanes in self._solves]
@@ -540,24 +534,19 @@ class Run:
                 self._store.write_records(index, i, first, lane.pending, level)
                 lane.pending = []
 
-    def _write(
-        self,
-        index: int,
-        run: Tracked,
-        companion: Tracked | None,
-        previous: tuple[float, Any],
-    ) -> None:
+    def _write(self, index: int, run: Tracked, companion: Tracked | None) -> None:
         self._write_records(index)
         if self._store is None:
             return
         # The run first: the tightest level on disk is the run's.
-        integration = run.integration
+        integration, lanes = run.integration, self._solves[index][1]
+        costly = self._request.costly
         kept = Kept(
             self._stats(),
             self._kept,
             self._reads[index],
-            previous[1] if self._request.costly else None,
-            self._stop.record,
+            stack_previous(lanes, ensemble=self._ensemble) if costly else None,
+            {i: lane.stop for i, lane in enumerate(lanes) if lane.stop.at is not None},
         )
         self._store.write_state(
             index,
@@ -585,9 +574,17 @@ class Run:
             "seconds_total": self._seconds_before + clock.perf_counter() - self._began,
             "t_reached": min(float(t.reached.min()) for _, t in self._tallies.values()),
             "failure": failure(list(self._tallies.values())),
-            "stopped_by": self._stop.by,
-            "stopped_at": self._stop.at,
+            **tell_stops(self._stops, ensemble=self._ensemble),
+            **self._member_reasons(),
         }
+
+    def _member_reasons(self) -> dict[str, list[str]]:
+        """Why each member of an ensemble has ended."""
+        if not self._ensemble:
+            return {}
+        codes = np.stack([tally.code for _, tally in self._tallies.values()])
+        reasons = [worst(member).name.lower() for member in codes.T]
+        return {"member_reasons": reasons}
 
     def _report(
         self, planned: PlannedSolve, integration: Integration, pace: Pace

@@ -20,7 +20,9 @@ class SegmentRecord(NamedTuple):
     """Where a solve stands after a segment; what `on_segment` of `simulate` is given.
 
     Of an ensemble all numbers but `seconds` are arrays, one entry a member. A solve
-    that is repeated at a tighter tolerance begins again at t = 0.
+    that is repeated at a tighter tolerance begins again at t = 0. Where a stop
+    condition has ended it, `t` and `loss` are those of the stop; of a condition that is
+    read at the save times alone, those of the end of the segment that met it.
 
     Attributes:
         flows: Names of the flows that are solved together.

@@ -8,7 +8,6 @@ import diffrax as dfx
 import numpy as np
 from jaxtyping import ArrayLike
 
-from .._precision import at_full_precision
 from .._progress import Progress
 from .._types import Number, SolverName
 from ..flows import AbstractFlow, Coupled, kind_of, with_arrays
@@ -21,7 +20,7 @@ from ..measures import (
 from ..problem import Problem
 from ._compiling import CompileClock
 from ._derivatives import check_derivatives, find_obstacles, takes_forward
-from ._ensemble import as_lanes, check_numbers
+from ._ensemble import as_lanes, check_events, check_numbers
 from ._events import AbstractEvent
 from ._going_on import telling_how_to_go_on
 from ._growth import growth_warning
@@ -129,7 +128,9 @@ def simulate(
         atol: Absolute tolerance of a step.
         events: Stop conditions on the same flow. The stop is saved as the last time,
             with the coordinate `stopped` true; save times after it are absent. Flows
-            with solvers of their own, and estimated errors, are NaN at it.
+            with solvers of their own, and estimated errors, are NaN at it. Members of
+            an ensemble end at their own stops, told by the coordinate `stop_time`; they
+            are NaN at save times behind it, and `run.model` has each at its own end.
         checkpoint: A directory to keep the run in while it goes on. A run that it holds
             is extended by `resume=True` and `ts` with later times behind the old ones;
             the result is that of one run to the later end.
@@ -140,6 +141,7 @@ def simulate(
             model's constructor over keys returns them; integrated together, in place
             of the problem's own model. Members may differ in the scale of `Scaled`, and
             in a learning rate, momentum or damping that is a vector of one a member.
+            `run.member(i)` is one of them as a run of its own.
         progress: Whether to report on standard error.
         throw: Whether a numerical failure raises at the end.
         max_steps: Steps after which a solve gives up.
@@ -178,7 +180,7 @@ def simulate(
     check_switches(throw=throw, global_error=global_error)
     if resume and checkpoint is None:
         raise ValueError("resume=True needs checkpoint=, the directory to resume from.")
-    lanes = as_lanes(problem, ensemble, events)
+    lanes = as_lanes(problem, ensemble)
     asked = default_flows() if flows is None else tuple(flows)
     obstacles = find_obstacles(problem)
     forward = obstacles.forward is None
@@ -187,7 +189,7 @@ def simulate(
     collect_variables(measures, problem)
     all_flows = with_arrays(complete_flows(asked, measures), problem.dtype)
     check_numbers(all_flows, lanes)
-    _check_events(events, problem, all_flows)
+    check_events(events, lanes, all_flows)
     cheap, costly = _by_cost(events)
     planned = plan_solves(
         all_flows,
@@ -304,33 +306,3 @@ def _measures_for(
         return ()
     found = default_measures(problem, [kind_of(flow) for flow in flows])
     return [measure for measure in found if forward or not takes_forward(measure)]
-
-
-@at_full_precision
-def _check_events(
-    events: Sequence[AbstractEvent], problem: Problem, flows: Sequence[AbstractFlow]
-) -> None:
-    if not events:
-        return
-    if not Coupled(tuple(flows)).parameter_flows:
-        raise ValueError(
-            "Stop conditions watch a flow of the network's parameters: add "
-            "nf.flows.Gradient() to flows."
-        )
-    for event in events:
-        if not isinstance(event, AbstractEvent):
-            raise ValueError(
-                f"events must be instances such as nf.LossBelow(0.01), got {event!r}."
-            )
-        value = event.value(problem, problem.params, event.reference(problem))
-        if not np.isfinite(value):
-            raise ValueError(
-                f"{event} compares with its value at t = 0, which is zero or no "
-                "number: the model is at rest there, or its loss is zero. Leave the "
-                "event out."
-            )
-        if not value > 0:
-            raise ValueError(
-                f"{event} holds already at t = 0 (value {float(value):g}): nothing "
-                "would be simulated. Choose another threshold."
-            )

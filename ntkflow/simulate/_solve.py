@@ -199,6 +199,8 @@ class Solve(eqx.Module):
         constants: dict[str, Any],
         state: SolveState,
         span: Span,
+        *,
+        locates: bool = True,
     ) -> Progressed:
         """Integrates one segment.
 
@@ -207,6 +209,8 @@ class Solve(eqx.Module):
             constants: As for `start`.
             state: Where to begin.
             span: How far to go.
+            locates: Whether it ends where a stop condition is met; else with the step
+                in which it is.
 
         Returns:
             The new state and what was saved on the way.
@@ -247,7 +251,7 @@ class Solve(eqx.Module):
             solver_state=state.solver,
             controller_state=state.controller.go_on(),
             made_jump=state.made_jump,
-            event=self._event(problem, constants),
+            event=self._event(problem, constants, locates=locates),
             adjoint=dfx.ForwardMode(),
             max_steps=self.dense_steps or None,
             throw=False,
@@ -271,7 +275,9 @@ class Solve(eqx.Module):
             return end, floor
         return 2 * end + self.controller.length, end - rounding(end)
 
-    def _event(self, problem: Problem, constants: dict[str, Any]) -> dfx.Event | None:
+    def _event(
+        self, problem: Problem, constants: dict[str, Any], *, locates: bool
+    ) -> dfx.Event | None:
         if not self.events:
             return None
         # diffrax's root finder mixes the event's value with Python floats, which are of
@@ -282,10 +288,9 @@ class Solve(eqx.Module):
             del t, args, kwargs
             return jnp.min(self._event_values(problem, constants, y)).astype(default)
 
+        finder = optx.Bisection(rtol=1e-12, atol=0.0, flip="detect")
         return dfx.Event(
-            first_to_occur,
-            root_finder=optx.Bisection(rtol=1e-12, atol=0.0, flip="detect"),
-            direction=False,
+            first_to_occur, root_finder=finder if locates else None, direction=False
         )
 
     def _event_values(

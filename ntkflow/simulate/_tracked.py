@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ..problem import Problem
-from ._before_end import go_on, note_end
+from ._before_end import go_on, note_end, select
 from ._checkpoint import Checkpoint, Kept, Restored
 from ._integrate import Integration, Segment
 from ._lanes import take
@@ -93,6 +93,18 @@ class Tracked:
         running = self.integration.tally.code == Reason.RUNNING
         lengths = np.asarray([len(member) for member in self.outputs])
         return bool((running & (lengths < count)).any())
+
+    def end(self, member: int, reason: Reason, t: float, saved: int) -> None:
+        """Ends a member before where it has been integrated to.
+
+        Args:
+            member: The ensemble member.
+            reason: Why.
+            t: Training time up to which its results hold.
+            saved: Save times up to that.
+        """
+        self.integration.tally.end(member, reason, t, saved)
+        del self.outputs[member][saved:]
 
     def at(self, member: int, i: int) -> Record | None:
         """Outputs and losses at a save time.
@@ -182,7 +194,11 @@ class Tracked:
         self.valid = tally.saved.tolist()
         kept = restored.kept
         if back.any() and restored.before_end is not None:
-            kept = kept._replace(previous=restored.before_end.previous, stop=None)
+            before = restored.before_end.previous
+            if before is not None and kept.previous is not None:
+                before = select(back, before, kept.previous)
+            stops = {i: stop for i, stop in kept.stops.items() if not back[i]}
+            kept = kept._replace(previous=before, stops=stops)
         before = note_end(None, state, tally)
         return Restored(state, tally, kept, before, restored.times)
 

@@ -21,7 +21,9 @@ from ..storage import check_arrays, find_directory, write_directory
 from ._checkpoint import Checkpoint
 from ._dense import DenseOutput
 from ._faults import telling_faults
-from ._frame import frame
+from ._frame import digest_of, frame
+from ._lanes import take
+from ._one_member import dataset_of, params_of
 from ._reason import Reason
 from ._shown import to_frame, to_html
 
@@ -50,7 +52,11 @@ class Trajectory:
             the outputs, None where none is known; `rtol_used` what it took;
             `error_gradients` and `error_seconds` are what the estimate and repeated
             runs have cost.
-        params: The measured flow's trained leaves at the save times, by name.
+            Of an ensemble `member_reasons`, `stopped_by` and `stopped_at` have an entry
+            for each member.
+        params: The measured flow's trained leaves at the save times, by name. A member
+            of an ensemble that a stop condition has ended is held as it was there, up
+            to the last save time.
     """
 
     dataset: xr.Dataset
@@ -104,8 +110,46 @@ class Trajectory:
         """The trained model at the last save time, or where an event stopped the run.
 
         Of an event `dataset.time` has the stop as its last time, with `stopped` true.
+        Members of an ensemble are each at their own end; `dataset.stop_time` tells it.
         """
         return self.model_at(-1)
+
+    def member(self, i: int) -> "Trajectory":
+        """One member of an ensemble, as if it had been simulated alone.
+
+        Its stop, if there is one, is its last time, with the coordinate `stopped` true.
+
+        Args:
+            i: Index of the member; negative ones count from the end.
+
+        Returns:
+            The run. Its `stats` are those of the ensemble but for the reason and the
+            stop, and it has no dense output.
+
+        Raises:
+            ValueError: If the run is no ensemble, or has no such member.
+
+        Verified by:
+            tests/simulate/test_stops.py::test_members_end_where_single_runs_do
+        """
+        count = self.dataset.sizes.get("seed", 0)
+        if not -count <= i < count:
+            raise ValueError(
+                f"member({i}) needs an ensemble with more members: this run has "
+                f"{count or 'none'}."
+            )
+        i %= count
+        dataset = dataset_of(self.dataset, i)
+        attrs, model = dataset.attrs, self._model
+        if model is not None:
+            model = take(model, i)
+            dataset = dataset.assign_attrs(model_digest=digest_of(*model))
+        told = {name: attrs.get(name) for name in ("stopped_at", "t_reached")}
+        stats = {**self.stats, **told, "stopped_by": attrs.get("stopped_by", "")}
+        stats.pop("member_reasons", None)
+        reason = Reason[attrs["reason"].upper()]
+        params = params_of(self.params, self.dataset, i)
+        return Trajectory(dataset, reason, stats, params, model)
 
     def model_at(self, i: int) -> Any:
         """The trained model at the i-th save time.
@@ -126,6 +170,12 @@ class Trajectory:
                     f"{flow} ended before the first save time "
                     f"({self.reason.name.lower()}), so that no state of it was kept: "
                     "save at an earlier time too."
+                )
+            if flow != "none":
+                raise ValueError(
+                    f"States of {flow} are kept as far as all members of the ensemble "
+                    "have come, and one of them failed before this one ended: simulate "
+                    "the member alone."
                 )
             raise ValueError(
                 "This run integrated no flow of the network's parameters: add "
@@ -293,7 +343,9 @@ def final_attrs(reason: Reason, stats: Mapping[str, Any]) -> dict[str, Any]:
         JSON-able attributes.
     """
     attrs = {"reason": reason.name.lower(), "t_reached": stats["t_reached"]}
-    if stats["stopped_by"]:
+    if "member_reasons" in stats:
+        attrs["member_reasons"] = stats["member_reasons"]
+    elif stats["stopped_by"]:
         attrs |= {key: stats[key] for key in ("stopped_by", "stopped_at")}
     if stats.get("failure"):
         attrs["failure"] = stats["failure"]

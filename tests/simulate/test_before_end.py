@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ntkflow.simulate._auto import Log
-from ntkflow.simulate._before_end import go_on, note_end
+from ntkflow.simulate._before_end import go_on, keep_previous, note_end
 from ntkflow.simulate._reason import Reason
 from ntkflow.simulate._records import SolveState
 from ntkflow.simulate._segments import SegmentedState
@@ -93,3 +93,16 @@ def test_members_that_cannot_go_back_begin_anew():
     before = note_end(None, stand([3.0, 3.0], [5.0, 5.0]), count([7, 7], [3, 3], code))
     assert before is not None
     assert go_on(before, final, ended, end) is None
+
+
+def test_the_last_saved_states_of_members_are_kept_when_each_comes_to_the_end():
+    """A costly condition is located from there, member by member."""
+    before = note_end(None, stand([3.0, 1.0], [5.0, 2.0]), count([7, 7], [3, 1]))
+    assert before is not None
+    keep_previous(before, {"y": jnp.array([10.0, 20.0])})
+    keep_previous(before, {"y": jnp.array([11.0, 21.0])})
+    assert before.previous["y"].tolist() == [10.0, 20.0]
+    later = note_end(before, stand([5.0, 3.0], [5.0, 5.0]), count([8, 8], [4, 2]))
+    assert later is not None
+    keep_previous(later, {"y": jnp.array([12.0, 22.0])})
+    assert later.previous["y"].tolist() == [10.0, 22.0]

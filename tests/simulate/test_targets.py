@@ -13,6 +13,7 @@ from ntkflow import flows, measures, plots
 from ntkflow.problem import Problem
 from ntkflow.simulate import Trajectory, simulate
 from ntkflow.simulate._dataset import assemble
+from ntkflow.simulate._stops import Stop
 from tests.tolerances import solver
 
 N, NT, K, RTOL = 4, 2, 2, 1e-6
@@ -133,7 +134,8 @@ def test_targets_that_are_no_outputs_have_dimensions_of_their_own(
         "attrs": {"n_outputs": K},
     }
     f = np.zeros((N, K))
-    dataset = assemble(description, np.zeros(1), once, [[[{"f_train/gradient": f}]]])
+    records = [[[{"f_train/gradient": f}]]]
+    dataset = assemble(description, np.zeros(1), once, records, [Stop()])
     assert dataset.y_train.dims == ("example", *dims[0])
     assert dataset.y_test.dims == ("example_test", *dims[1])
     np.testing.assert_array_equal(dataset.y_train, once["y_train"])
