@@ -1,6 +1,6 @@
 """Runs killed at random moments are readable, and end bit-equal.
 
-Forty-two kills in all, half of them by SIGTERM, each after the process has kept a part
+Twenty-two kills in all, half of them by SIGTERM, each after the process has kept a part
 of the run, at any moment of integrating, reading and writing.
 """
 
@@ -23,7 +23,7 @@ from tests.simulate import killed
 
 pytestmark = pytest.mark.slow
 
-KILLS = {"auto": 10, "explicit": 8, "exponential": 4, "descent": 10, "ensemble": 8}
+KILLS = {"auto": 5, "explicit": 4, "exponential": 3, "descent": 4, "ensemble": 4}
 """By kind of run; fewer where a process takes long to begin. Every other is SIGTERM."""
 
 STATUS = {signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}
