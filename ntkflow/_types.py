@@ -15,7 +15,6 @@ t += η. The residual is r = f − y, the kernel Θ = J Jᵀ with J = ∂f/∂θ
 L = Σᵢ ℓ(fᵢ, yᵢ), a sum.
 """
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from jaxtyping import Array, Bool, Float, Inexact, Int, Shaped
@@ -38,10 +37,6 @@ IntScalar: TypeAlias = Int[Array, ""]  # pyright: ignore
 BoolScalar: TypeAlias = Bool[Array, ""]  # pyright: ignore
 
 if TYPE_CHECKING:
-    Apply: TypeAlias = (
-        Callable[..., Any] | tuple[Callable[..., Any], Callable[..., Any]]
-    )
-    ApplyOne: TypeAlias = Callable[..., Any]
     AttentionMechanism: TypeAlias = Literal["softmax", "identity", "relu", "abs"]
     AttentionScaling: TypeAlias = Literal["linear", "sqrt"]
     DecayTarget: TypeAlias = Literal["zero", "initial"]
@@ -67,7 +62,6 @@ if TYPE_CHECKING:
 else:
     # A wrong name is refused by what takes it, which names the nearest right one. One
     # who has shapes checked at run time gets that error, too.
-    Apply = ApplyOne = Any
     AttentionMechanism = AttentionScaling = DecayTarget = DropoutMask = str
     KernelMethod = MeasuredOutputs = OutputLayout = Padding = Parameterization = str
     Pooling = Reduction = ResidualKernel = ResizeMethod = Scaling = str

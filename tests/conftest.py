@@ -25,15 +25,18 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     if asked.returncode == 0:
         os.environ["XLA_FLAGS"] = flags
 
+# Many tests compile the same functions, and so do the commands that they start.
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR",
+    str(Path(__file__).parents[1] / ".pytest_cache" / "xla"),
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
+
 import jax
 import jaxtyping
 import pytest
 
 jax.config.update("jax_enable_x64", True)
-# Many tests compile the same functions.
-cache = Path(__file__).parents[1] / ".pytest_cache" / "xla"
-jax.config.update("jax_compilation_cache_dir", str(cache))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

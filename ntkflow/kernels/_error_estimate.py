@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree, Shaped
 
-from ntkflow._types import Apply, OutputLayout, Scalar
+from ntkflow._types import OutputLayout, Scalar
 from ntkflow.kernels._compute import compute_kernels
-from ntkflow.kernels._functions import check_call
+from ntkflow.kernels._functions import Apply, check_call
 from ntkflow.kernels._inputs import check_bound
 from ntkflow.kernels._layouts import find_layout
 from ntkflow.models import (

@@ -2,16 +2,24 @@
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from jaxtyping import Array, PyTree, Shaped
 
-from ntkflow._types import Apply, Params
+from ntkflow._types import Params
 from ntkflow.kernels._example import Example
 from ntkflow.kernels._inputs import check_pair
 
 Found = TypeVar("Found")
+
+if TYPE_CHECKING:
+    ApplyOne: TypeAlias = Callable[..., Any]
+    Apply: TypeAlias = ApplyOne | tuple[ApplyOne, ApplyOne]
+else:
+    # What is no function is refused with the remedy, also where types are checked at
+    # run time.
+    Apply = ApplyOne = Any
 
 
 class Call(NamedTuple):

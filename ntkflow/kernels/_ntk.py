@@ -9,13 +9,13 @@ from jaxtyping import Array, Float, PyTree, Shaped
 
 from ntkflow._precision import at_full_precision
 from ntkflow._sharding import without_explicit_axes
-from ntkflow._types import Apply, KernelMethod, OutputLayout, Params
+from ntkflow._types import KernelMethod, OutputLayout, Params
 from ntkflow.kernels._choose import check_method
 from ntkflow.kernels._compute import compute_kernels
 from ntkflow.kernels._error_estimate import warn_if_loose
 from ntkflow.kernels._example import Example
 from ntkflow.kernels._finite import check_finite
-from ntkflow.kernels._functions import check_call, repeat_both
+from ntkflow.kernels._functions import Apply, check_call, repeat_both
 from ntkflow.kernels._inputs import check_bound, check_mesh
 from ntkflow.kernels._layouts import find_layout
 from ntkflow.kernels._sharded import compute_sharded

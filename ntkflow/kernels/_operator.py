@@ -12,11 +12,11 @@ from jaxtyping import Array, Float, PyTree, Shaped
 
 from ntkflow._precision import full_precision
 from ntkflow._sharding import without_explicit_axes
-from ntkflow._types import ApplyOne, Params
+from ntkflow._types import Params
 from ntkflow.kernels._compute import compute_kernels
 from ntkflow.kernels._error_estimate import warn_if_loose
 from ntkflow.kernels._example import Example, prepare
-from ntkflow.kernels._functions import check_function
+from ntkflow.kernels._functions import ApplyOne, check_function
 from ntkflow.kernels._inputs import check_bound, check_examples, check_mesh
 from ntkflow.kernels._memory import default_max_bytes
 from ntkflow.kernels._modes import Modes

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Array, PyTree, Shaped
 
 from ntkflow._sharding import without_explicit_axes
-from ntkflow._types import Apply, KernelMethod, OutputLayout
+from ntkflow._types import KernelMethod, OutputLayout
 from ntkflow.kernels._choose import (
     cheapest,
     check_method,
@@ -14,7 +14,7 @@ from ntkflow.kernels._choose import (
     estimate_all,
 )
 from ntkflow.kernels._compute import request_of
-from ntkflow.kernels._functions import check_call, repeat_both
+from ntkflow.kernels._functions import Apply, check_call, repeat_both
 from ntkflow.kernels._inputs import check_bound
 from ntkflow.kernels._layouts import find_layout
 from ntkflow.kernels._methods import Estimate, LeafPlan

@@ -18,12 +18,12 @@ from jaxtyping import Array, Float, PyTree, Shaped
 
 from ntkflow._progress import Progress
 from ntkflow._sharding import without_explicit_axes
-from ntkflow._types import Apply, KernelMethod, OutputLayout
+from ntkflow._types import KernelMethod, OutputLayout
 from ntkflow.kernels._choose import check_method
 from ntkflow.kernels._compute import compute_kernels
 from ntkflow.kernels._example import Example, Traced, trace
 from ntkflow.kernels._finite import check_finite
-from ntkflow.kernels._functions import check_call, for_both, repeat_both
+from ntkflow.kernels._functions import Apply, check_call, for_both, repeat_both
 from ntkflow.kernels._inputs import check_bound
 from ntkflow.kernels._layouts import check_outputs, find_layout
 from ntkflow.models import partition
