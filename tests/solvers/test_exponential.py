@@ -293,9 +293,8 @@ def test_stiff_order_is_at_least_three():
     assert slope(2 / counts, errors) > 3 - 0.2
 
 
-@pytest.mark.parametrize("case", NONLINEAR)
-def test_solution_agrees_with_dopri8(case):
-    problem, flows = NONLINEAR[case]
+def test_solution_agrees_with_dopri8():
+    problem, flows = NONLINEAR["squared error"]
     term = term_of(problem, flows)
     y0 = initial(term)
     ts = jnp.array([0.05, 0.7, 1.5])
