@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from ntkflow.flows import Descent, Gradient, Residual
+from ntkflow.flows import Descent, Gradient
 from ntkflow.models import MLP
 from ntkflow.problem import Problem
 from ntkflow.simulate import _auto, _plan, _run, log_times, simulate
@@ -32,16 +32,6 @@ def auto() -> dict[str, Any]:
         time_scale=1e3,
     )
     return {"problem": problem, "segment_steps": 20}
-
-
-def explicit() -> dict[str, Any]:
-    """Two coupled flows."""
-    return {
-        "flows": [Gradient(), Residual("evolving")],
-        "solver": dfx.Tsit5(),
-        "rtol": 1e-6,
-        "atol": 1e-8,
-    }
 
 
 def exponential() -> dict[str, Any]:
@@ -76,9 +66,7 @@ def ensemble() -> dict[str, Any]:
     }
 
 
-KINDS = {
-    kind.__name__: kind for kind in (auto, explicit, exponential, descent, ensemble)
-}
+KINDS = {kind.__name__: kind for kind in (auto, exponential, descent, ensemble)}
 
 
 def go_on(kind: str, checkpoint: Path, cache: Path, going: Any) -> None:

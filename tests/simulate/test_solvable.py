@@ -108,6 +108,7 @@ def test_kernel_drift_falls_as_one_over_width():
             ensemble=eqx.filter_vmap(make)(keys),
             measures=[measures.KernelDrift()],
             flows=[Gradient()],
+            global_error=False,
             progress=False,
         )
         drifts.append(run.dataset.kernel_drift.values[:, -1])
