@@ -25,7 +25,7 @@ from ._before_end import BeforeEnd
 from ._dataset import assemble
 from ._faults import telling_faults
 from ._reading import Record
-from ._reason import Reason, worst_reason
+from ._reason import Reason, worst
 from ._records import SolveState
 from ._stops import Records, Stop, held_at_stops, with_stops
 from ._tally import Tally
@@ -491,20 +491,6 @@ def _log(attrs: Mapping[str, Any]) -> Log | None:
 def _tally(arrays: Mapping[str, Any], attrs: Mapping[str, Any]) -> Tally:
     counts = (arrays["tally"][key] for key in _TALLY)
     return Tally(*counts, seconds=attrs["seconds"], log=_log(attrs))
-
-
-def worst(codes: np.ndarray) -> Reason:
-    """The reason of several lanes together: a failure if there is one.
-
-    Args:
-        codes: Codes of `Reason`, lane by lane.
-
-    Returns:
-        RUNNING while one lane runs, else that of `worst_reason`.
-    """
-    if (codes == Reason.RUNNING).any():
-        return Reason.RUNNING
-    return worst_reason(Reason(int(code)) for code in codes)
 
 
 def stack_params(

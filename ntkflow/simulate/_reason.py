@@ -1,7 +1,9 @@
 """Why a run ended, in ntkflow's own words."""
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+import numpy as np
 
 
 class Stepping(enum.Enum):
@@ -126,3 +128,29 @@ _REMEDIES = {
     ),
 }
 """What to do, where it depends on what chooses the steps."""
+
+
+def worst(codes: np.ndarray) -> Reason:
+    """The reason of several lanes together: a failure if there is one.
+
+    Args:
+        codes: Codes of `Reason`, lane by lane.
+
+    Returns:
+        RUNNING while one lane runs, else that of `worst_reason`.
+    """
+    if (codes == Reason.RUNNING).any():
+        return Reason.RUNNING
+    return worst_reason(Reason(int(code)) for code in codes)
+
+
+def reasons_of_members(codes: Sequence[np.ndarray]) -> list[str]:
+    """Why each member of an ensemble has ended.
+
+    Args:
+        codes: Codes of `Reason` of every solve, member by member.
+
+    Returns:
+        One name a member: a failure if one of its solves has failed.
+    """
+    return [worst(member).name.lower() for member in np.stack(codes).T]

@@ -14,7 +14,7 @@ from .._progress import Progress
 from ..flows import Linearized, OutputState, Quadrature, kind_of
 from ._accuracy import at_level, companion_at, factor_at, is_estimated
 from ._auto import Log
-from ._checkpoint import FIRST_LEVEL, Checkpoint, Kept, stack_params, worst
+from ._checkpoint import FIRST_LEVEL, Checkpoint, Kept, stack_params
 from ._compiling import CompileClock
 from ._dataset import assemble, describe
 from ._dense import DenseOutput
@@ -37,7 +37,7 @@ from ._reading import (
     has_diverged,
     read_record,
 )
-from ._reason import Reason, worst_reason
+from ._reason import Reason, reasons_of_members, worst, worst_reason
 from ._request import Request
 from ._segment_record import SegmentRecord, objectives, record_segment
 from ._stopping import (
@@ -564,6 +564,10 @@ class Run:
         found = [lane.excess for _, lanes in self._solves for lane in lanes]
         worst = max(found, key=lambda e: -1.0 if np.isnan(e.largest) else e.largest)
         unknown = np.isnan(worst.largest)
+        codes = [tally.code for _, tally in self._tallies.values()]
+        reasons = (
+            {"member_reasons": reasons_of_members(codes)} if self._ensemble else {}
+        )
         return {
             **stats,
             **work_of_errors(list(self._companions.values())),
@@ -575,16 +579,8 @@ class Run:
             "t_reached": min(float(t.reached.min()) for _, t in self._tallies.values()),
             "failure": failure(list(self._tallies.values())),
             **tell_stops(self._stops, ensemble=self._ensemble),
-            **self._member_reasons(),
+            **reasons,
         }
-
-    def _member_reasons(self) -> dict[str, list[str]]:
-        """Why each member of an ensemble has ended."""
-        if not self._ensemble:
-            return {}
-        codes = np.stack([tally.code for _, tally in self._tallies.values()])
-        reasons = [worst(member).name.lower() for member in codes.T]
-        return {"member_reasons": reasons}
 
     def _report(
         self, planned: PlannedSolve, integration: Integration, pace: Pace
